@@ -1,0 +1,90 @@
+"""Reading and writing .avatar files.
+
+A file is one safetensors container; its metadata holds a single entry, `avatarfit`, with the JSON header. Nothing in it
+is ever executed or unpickled, so a file from a stranger can at worst be refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avatarfit.contracts import FileFormatError, InputError
+
+FORMAT = "avatarfit.avatar"
+VERSION = 1
+_KEY = "avatarfit"
+
+
+def write_avatar(path: Path | str, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    """Writes the file in one step: either the whole new file is there, or what was there before.
+
+    Args:
+        header: JSON-able; `format` and `version` are added.
+        tensors: arrays by dotted name.
+
+    Raises:
+        InputError: the folder does not exist or cannot be written.
+    """
+    from safetensors.numpy import save
+
+    path = Path(path)
+    text = json.dumps({"format": FORMAT, "version": VERSION, **header}, allow_nan=False)
+    data = save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata={_KEY: text})
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    except OSError as error:
+        raise InputError(
+            f"the folder {path.parent} cannot be written ({error.strerror})",
+            "an existing, writable folder",
+            "create it or choose another",
+        ) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_avatar(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The header and the arrays of an avatar file.
+
+    Raises:
+        InputError: no such file.
+        FileFormatError: truncated, damaged, not an avatar file, or of a newer version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no file {path}", "an .avatar file", "check the name, or make one with avatarfit fit")
+    refit = "fetch the file again, or fit the avatar anew"
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            header = json.loads(metadata.get(_KEY, "null"))
+            if not isinstance(header, dict) or header.get("format") != FORMAT:
+                raise FileFormatError(f"{path} is not an avatar file", f"a file of format {FORMAT}", refit)
+            if not isinstance(header.get("version"), int) or header["version"] > VERSION:
+                raise FileFormatError(
+                    f"{path} is of version {header.get('version')}",
+                    f"version {VERSION} or older",
+                    "update avatarfit, or fit the avatar anew with this one",
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, json.JSONDecodeError, OSError, ValueError) as error:
+        raise FileFormatError(f"{path} is truncated or damaged ({error})", "a whole avatar file", refit) from error
+    for name, tensor in tensors.items():
+        if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
+            raise FileFormatError(f"{path} holds NaN or infinity in {name}", "finite numbers", refit)
+    return header, tensors

@@ -1,0 +1,1 @@
+"""Everything that is saved in an avatar file."""
