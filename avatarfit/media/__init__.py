@@ -1,0 +1,20 @@
+"""Video and audio in and out, through PyAV; nothing else knows containers or codecs.
+
+Time is seconds from the clip's first video frame; colours are sRGB-coded 8-bit RGB, upright.
+"""
+
+from avatarfit.media.probe import MediaInfo, probe
+from avatarfit.media.sound import read_audio, resample, write_wav
+from avatarfit.media.video_reader import read_gray_video, read_video
+from avatarfit.media.video_writer import VideoWriter
+
+__all__ = [
+    "MediaInfo",
+    "VideoWriter",
+    "probe",
+    "read_audio",
+    "read_gray_video",
+    "read_video",
+    "resample",
+    "write_wav",
+]
