@@ -25,7 +25,7 @@ class Orientation:
 
         The matrix maps stored (x, y) to shown (a x + c y, b x + d y); turns that are not by quarters are ignored.
         """
-            data = frame.side_data.get("DISPLAYMATRIX")
+        data = frame.side_data.get("DISPLAYMATRIX")
         if data is None:
             return Orientation()
         a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].astype(float)  # type: ignore[call-overload]

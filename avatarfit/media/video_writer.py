@@ -34,7 +34,7 @@ class VideoWriter:
         frame_rate_hz: constant rate; floats such as 29.97003 become the exact fraction (30000/1001).
         codec: "h264" or "ffv1".
         pixel: what `write` takes: "rgb24" uint8 [H, W, 3], or "gray8" uint8 [H, W].
-        sound: mono sound; `start_seconds` is kept, by silence in front or by cutting what lies before the first picture.
+        sound: mono sound; `start_seconds` is kept, by silence in front or by cutting what precedes the first picture.
         crf, preset: x264's quality (lower is better) and speed; not used by ffv1.
 
     Raises:
