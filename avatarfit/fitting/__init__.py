@@ -1,0 +1,1 @@
+"""Trainers: from a clip folder to the parts of an avatar."""

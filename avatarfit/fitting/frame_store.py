@@ -1,0 +1,105 @@
+"""The clip's frames at the fitting size, on disk, read through the page cache: memory does not grow with the clip."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from avatarfit.capture.clip_folder import ClipFolder
+from avatarfit.contracts import Camera
+from avatarfit.contracts.events import Finished, Listener, Progress, Started, silent
+from avatarfit.model.rig import LEFT_EYE, LIPS_OUTER, RIGHT_EYE
+
+WEIGHT_SCALE = 64
+"""Loss weights are stored as uint8; 64 is weight 1."""
+
+_BACKGROUND_WEIGHT, _MOUTH_WEIGHT, _EYES_WEIGHT = 0.05, 2.5, 1.8
+
+
+@dataclass(frozen=True)
+class FrameStore:
+    """Arrays over the clip's T kept frames at one size, memory-mapped.
+
+    Attributes:
+        camera: the view at this size.
+        rgb: uint8 [T, H, W, 3].
+        person: uint8 [T, H, W], soft person alpha.
+        labels: uint8 [T, H, W], see data/README.md.
+        weight: uint8 [T, H, W], loss weight times 64: the person full, mouth and eyes more, the background little.
+    """
+
+    camera: Camera
+    rgb: np.ndarray
+    person: np.ndarray
+    labels: np.ndarray
+    weight: np.ndarray
+
+    @staticmethod
+    def build(clip: ClipFolder, width_px: int, folder: Path, on_event: Listener = silent) -> FrameStore:
+        """Opens the store in `folder`, making it first where it is missing or was made from another clip."""
+        camera = fitted_camera(clip.camera, width_px)
+        size = (camera.width_px, camera.height_px)
+        key = hashlib.sha256(f"2 {clip.content_hash} {size}".encode()).hexdigest()
+        shapes = {
+            "rgb": (len(clip), *size[::-1], 3),
+            **{n: (len(clip), *size[::-1]) for n in ("person", "labels", "weight")},
+        }
+        done = folder / "done.json"
+        if not (done.is_file() and json.loads(done.read_text()).get("key") == key):
+            folder.mkdir(parents=True, exist_ok=True)
+            done.unlink(missing_ok=True)
+            _fill(clip, size, folder, shapes, on_event)
+            partial = done.with_suffix(".part")
+            partial.write_text(json.dumps({"key": key}))
+            os.replace(partial, done)
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in shapes}
+        return FrameStore(camera, **arrays)
+
+
+def fitted_camera(camera: Camera, width_px: int) -> Camera:
+    """The clip's view at another width, its aspect ratio kept."""
+    return camera.resized(width_px, max(1, round(camera.height_px * width_px / camera.width_px)))
+
+
+def _fill(
+    clip: ClipFolder, size: tuple[int, int], folder: Path, shapes: dict[str, tuple[int, ...]], on_event: Listener
+) -> None:
+    import time
+
+    start = time.monotonic()
+    on_event(Started("frames", len(clip)))
+    out = {
+        name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape)
+        for name, shape in shapes.items()
+    }
+    scale = np.array(size) / (clip.camera.width_px, clip.camera.height_px)
+    for index, (frame, (person, labels)) in enumerate(zip(clip.frames(), clip.masks(), strict=True)):
+        out["rgb"][index] = cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA)
+        out["person"][index] = cv2.resize(person, size, interpolation=cv2.INTER_AREA)
+        out["labels"][index] = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+        out["weight"][index] = _loss_weight(out["person"][index], clip.landmarks_px[index, :, :2] * scale)
+        if index % 25 == 24:
+            on_event(Progress("frames", index + 1, len(clip)))
+    for array in out.values():
+        array.flush()
+    on_event(Finished("frames", time.monotonic() - start))
+
+
+def _loss_weight(person: np.ndarray, landmarks_px: np.ndarray) -> np.ndarray:
+    height, width = person.shape
+    # The rim counts as the person: that is where hair and collar are won or lost.
+    reach = max(3, width // 48) | 1
+    near = cv2.dilate(person, np.ones((reach, reach), np.uint8)).astype(np.float32) / 255
+    weight = _BACKGROUND_WEIGHT + (1 - _BACKGROUND_WEIGHT) * near
+    for region, value in ((LIPS_OUTER, _MOUTH_WEIGHT), (LEFT_EYE, _EYES_WEIGHT), (RIGHT_EYE, _EYES_WEIGHT)):
+        patch = np.zeros((height, width), np.uint8)
+        cv2.fillConvexPoly(patch, cv2.convexHull(landmarks_px[list(region)].round().astype(np.int32)), 1)
+        patch = cv2.dilate(patch, np.ones((reach, reach), np.uint8))
+        weight = np.maximum(weight, value * patch)
+    return (weight * WEIGHT_SCALE).round().astype(np.uint8)

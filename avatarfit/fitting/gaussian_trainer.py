@@ -1,0 +1,280 @@
+"""Fits a Gaussian avatar to the frames of a clip, one frame a step."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avatarfit import ops
+from avatarfit.contracts import Motion
+from avatarfit.contracts.events import Finished, Listener, Note, Picture, Progress, Started, silent
+from avatarfit.fitting.checkpoint import read_checkpoint, write_checkpoint
+from avatarfit.fitting.frame_store import WEIGHT_SCALE, FrameStore
+from avatarfit.fitting.initialise import initial_gaussians
+from avatarfit.fitting.relocation import relocate
+from avatarfit.model.gaussian_avatar import GaussianAvatar
+
+STAGE = "avatar"
+_BETAS = (0.9, 0.99)
+_EPSILON = 1e-10
+
+
+@dataclass(frozen=True)
+class GaussianSettings:
+    """How a Gaussian avatar is fitted. Learning rates are the first ones; all fall to `last_rate` of that."""
+
+    count: int = 12_000
+    """Gaussians."""
+    basis_count: int = 12
+    """Deltas for each Gaussian."""
+    minutes: float | None = 8.0
+    """Time to fit; a run by time ends with whatever steps the machine managed."""
+    steps: int | None = None
+    """Steps to fit instead of minutes; such a run is repeatable."""
+    seed: int = 0
+    dssim_fraction: float = 0.2
+    """Share of structural dissimilarity in the picture loss (3D Gaussian splatting, Kerbl et al. 2023, eq. 7)."""
+    alpha_weight: float = 0.1
+    """Weight of the person's outline: alpha against the matte, where the matte is sure."""
+    motion_noise: float = 0.1
+    """Deviation of the noise on the network's inputs, in deviations of the motion: held-out motion is never exact."""
+    delta_decay: float = 0.02
+    """Decoupled weight decay of the deltas (AdamW), per unit of step * rate."""
+    mean_rate_cm: float = 0.006
+    rotation_rate: float = 0.004
+    scale_rate: float = 0.006
+    opacity_rate: float = 0.03
+    colour_rate: float = 0.005
+    delta_rate_fraction: float = 0.25
+    """A delta's learning rate over its base attribute's."""
+    network_rate: float = 2e-3
+    last_rate: float = 0.05
+    relocate_every: int = 1000
+    """Steps between moves of Gaussians that do nothing to where error stays; none in the last 40 %."""
+    checkpoint_seconds: float = 60.0
+    picture_seconds: float = 20.0
+
+    def attribute_rates(self) -> Tensor:
+        """float32 [14]."""
+        rates = [self.mean_rate_cm] * 3 + [self.rotation_rate] * 4 + [self.scale_rate] * 3
+        return torch.tensor([*rates, self.opacity_rate, *[self.colour_rate] * 3], dtype=torch.float32)
+
+
+@dataclass
+class _State:
+    """All that a checkpoint must hold to go on as if nothing had happened."""
+
+    avatar: GaussianAvatar
+    moments: tuple[Tensor, Tensor, Tensor, Tensor]
+    network: torch.optim.Adam
+    generator: torch.Generator
+    step: int = 0
+    seconds: float = 0.0
+    order: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    error: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+
+class GaussianTrainer:
+    """Fits the Gaussians of one person.
+
+    Args:
+        motion: of the training frames, measured.
+        landmarks_cm: float32 [T, 478, 3] of the training frames, in the head's frame.
+        aperture_cm: float [T], the inner lips' gap.
+        frames: the frames on disk; only the first T are read.
+        plate: uint8 [H, W, 3], the background at the fitting size.
+        settings: how.
+        checkpoint: where to keep the state; None keeps none.
+        resume: go on from the checkpoint when there is one.
+    """
+
+    def __init__(
+        self,
+        motion: Motion,
+        landmarks_cm: np.ndarray,
+        aperture_cm: np.ndarray,
+        frames: FrameStore,
+        plate: np.ndarray,
+        settings: GaussianSettings,
+        *,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+        on_event: Listener = silent,
+    ) -> None:
+        self.settings, self.frames, self.on_event, self.checkpoint = settings, frames, on_event, checkpoint
+        self.plate = torch.from_numpy(plate).float() / 255
+        backend = ops.resolve_backend("auto")
+        self.backend = backend.name
+        on_event(Note(STAGE, f"kernels: {backend.name} ({backend.reason})"))
+        torch.manual_seed(settings.seed)
+        avatar = initial_gaussians(
+            motion,
+            landmarks_cm,
+            frames,
+            aperture_cm,
+            count=settings.count,
+            basis_count=settings.basis_count,
+            generator=np.random.default_rng(settings.seed),
+        )
+        self.state = _State(
+            avatar,
+            ops.blend_adam_moments(avatar.base, avatar.deltas),
+            torch.optim.Adam(avatar.weights.parameters(), lr=settings.network_rate, betas=_BETAS, eps=1e-8),
+            torch.Generator().manual_seed(settings.seed),
+            error=torch.zeros(avatar.count),
+        )
+        if resume and checkpoint is not None and checkpoint.is_file():
+            read_checkpoint(checkpoint, self._tensors(), self._scalars)
+            on_event(Note(STAGE, f"resumed at step {self.state.step} from {checkpoint}"))
+        self.condition = avatar.condition(motion)
+        self.head = torch.from_numpy(avatar.head_matrices(motion.head))
+        self.torso = torch.from_numpy(motion.torso.matrices())
+
+    def run(self) -> GaussianAvatar:
+        """Fits until the minutes or the steps are used up and returns the avatar."""
+        settings, state = self.settings, self.state
+        started = time.monotonic() - state.seconds
+        last_checkpoint = last_picture = time.monotonic()
+        total = settings.steps if settings.steps is not None else None
+        self.on_event(Started(STAGE, total, "steps"))
+        losses: list[float] = []
+        while (share := self._share_done()) < 1:
+            losses.append(self._step(share))
+            state.step += 1
+            now = time.monotonic()
+            state.seconds = now - started
+            if settings.relocate_every and state.step % settings.relocate_every == 0 and share < 0.6:
+                relocate(state.avatar, state.moments, state.error, state.generator)
+                state.error.zero_()
+            if state.step % 50 == 0:
+                # By time, the total is what this rate will reach.
+                goal = total or max(state.step, round(state.step / max(self._share_done(), 1e-3)))
+                values = {"loss": float(np.mean(losses)), "step_ms": 1000 * state.seconds / state.step}
+                self.on_event(Progress(STAGE, state.step, goal, values))
+                losses.clear()
+            if now - last_picture > settings.picture_seconds:
+                self.on_event(Picture(STAGE, state.step, "truth | avatar", self.preview()))
+                last_picture = now
+            if self.checkpoint is not None and now - last_checkpoint > settings.checkpoint_seconds:
+                write_checkpoint(self.checkpoint, self._tensors(), self._scalars)
+                last_checkpoint = now
+        if self.checkpoint is not None:
+            write_checkpoint(self.checkpoint, self._tensors(), self._scalars)
+        self.on_event(Picture(STAGE, state.step, "truth | avatar", self.preview()))
+        self.on_event(Finished(STAGE, state.seconds, {"steps": state.step}))
+        return state.avatar
+
+    def _share_done(self) -> float:
+        if self.settings.steps is not None:
+            return self.state.step / max(self.settings.steps, 1)
+        return self.state.seconds / max((self.settings.minutes or 0) * 60, 1e-9)
+
+    def _next_frame(self) -> int:
+        state = self.state
+        if not len(state.order):
+            state.order = torch.randperm(len(self.condition), generator=state.generator)
+        frame, state.order = int(state.order[0]), state.order[1:]
+        return frame
+
+    def _step(self, share: float) -> float:
+        settings, state, avatar = self.settings, self.state, self.state.avatar
+        frame = self._next_frame()
+        rate = settings.last_rate**share
+        noise = torch.randn(1, self.condition.shape[1], generator=state.generator) * settings.motion_noise
+        weights = avatar.weights(self.condition[frame : frame + 1] + noise)[0]
+        still = weights.detach()
+
+        # The attributes are a leaf: the deltas' gradient is an outer product that the optimiser forms on the fly.
+        attributes = ops.blend(avatar.base, avatar.deltas, still, avatar.group, backend=self.backend)
+        attributes.requires_grad_()
+        splats = ops.project(
+            attributes, avatar.skin, self.head[frame], self.torso[frame], self.frames.camera, backend=self.backend
+        )
+        loss = self._loss(splats, frame)
+        loss.backward()
+        gradient = attributes.grad
+        assert gradient is not None
+
+        weights.backward(ops.blend_weights_grad(avatar.deltas, gradient, avatar.group, backend=self.backend))
+        for group in state.network.param_groups:
+            group["lr"] = settings.network_rate * rate
+        state.network.step()
+        state.network.zero_grad(set_to_none=True)
+
+        rates = settings.attribute_rates() * rate
+        ops.blend_adam_step_(
+            avatar.base, avatar.deltas, state.moments, gradient, still, avatar.group,
+            step=state.step + 1, rates=rates, delta_rates=rates * settings.delta_rate_fraction,
+            betas=_BETAS, epsilon=_EPSILON, delta_decay=settings.delta_decay, backend=self.backend,
+        )  # fmt: skip
+        state.error += gradient[:, :3].norm(dim=1)
+        return float(loss.detach())
+
+    def _loss(self, splats: Tensor, frame: int) -> Tensor:
+        frames = self.frames
+        size = (frames.camera.height_px, frames.camera.width_px)
+        image = ops.rasterise(splats, *size, backend=self.backend)
+        alpha = image[:, :, 3]
+        composed = image[:, :, :3] + (1 - alpha[:, :, None]) * self.plate
+        target = torch.from_numpy(frames.rgb[frame].astype(np.float32)).mul_(1 / 255)
+        weight = torch.from_numpy(frames.weight[frame].astype(np.float32)).mul_(1 / WEIGHT_SCALE)
+        loss = ops.l1_dssim(composed, target, weight, self.settings.dssim_fraction, backend=self.backend)
+        person = frames.person[frame]
+        sure = torch.from_numpy(((person < 5) | (person > 250)).astype(np.float32))
+        outline = ((alpha - torch.from_numpy(person.astype(np.float32) / 255)).abs() * sure).mean()
+        return loss + self.settings.alpha_weight * outline
+
+    @torch.no_grad()
+    def preview(self) -> np.ndarray:
+        """uint8 [H, 2W, 3]: a training frame beside the avatar in the same motion."""
+        avatar, frame = self.state.avatar, len(self.condition) // 3
+        weights = avatar.weights(self.condition[frame : frame + 1])[0]
+        attributes = ops.blend(avatar.base, avatar.deltas, weights, avatar.group, backend=self.backend)
+        splats = ops.project(
+            attributes, avatar.skin, self.head[frame], self.torso[frame], self.frames.camera, backend=self.backend
+        )
+        plate = (self.plate * 255).round().to(torch.uint8)
+        return np.concatenate(
+            [self.frames.rgb[frame], ops.rasterise_over(splats, plate, backend=self.backend).numpy()], axis=1
+        )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Everything that changes, by name; reading a checkpoint writes into these."""
+        state = self.state
+        avatar = state.avatar
+        out = {
+            "base": avatar.base,
+            "deltas": avatar.deltas,
+            "group": avatar.group,
+            "skin": avatar.skin,
+            "error": state.error,
+        }
+        out |= {f"moment.{i}": moment for i, moment in enumerate(state.moments)}
+        for i, parameter in enumerate(avatar.weights.parameters()):
+            out[f"network.{i}"] = parameter.data
+            slots = state.network.state[parameter]
+            if not slots:
+                slots.update(
+                    step=torch.zeros(()), exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter)
+                )
+            out |= {f"network.{i}.{name}": slot for name, slot in slots.items()}
+        return out
+
+    def _scalars(self, loaded: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """State that is no fixed tensor; given a checkpoint's, takes it over."""
+        state = self.state
+        if loaded is not None:
+            state.step, state.seconds = int(loaded["step"]), float(loaded["seconds"])
+            state.order = loaded["order"]
+            state.generator.set_state(loaded["generator"])
+        return {
+            "step": torch.tensor(state.step),
+            "seconds": torch.tensor(state.seconds, dtype=torch.float64),
+            "order": state.order.clone(),
+            "generator": state.generator.get_state(),
+        }

@@ -1,0 +1,85 @@
+"""An avatar as one object: what an avatar file holds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avatarfit.avatarfile import read_avatar, write_avatar
+from avatarfit.contracts import Camera, FileFormatError
+from avatarfit.model.driver_model import DriverModel
+from avatarfit.model.gaussian_avatar import GaussianAvatar
+from avatarfit.model.rig import Rig
+
+
+@dataclass
+class Avatar:
+    """One person: rig, Gaussians, driver, background plate.
+
+    Attributes:
+        camera: the view it was fitted at; rendering at other sizes rescales it.
+        frame_rate_hz: the clip's own rate.
+        plate: uint8 [H, W, 3], the clip's background at the camera's size.
+        made: what is known of the making (source's hash, size, steps, software version), JSON-able.
+    """
+
+    rig: Rig
+    camera: Camera
+    gaussians: GaussianAvatar
+    driver: DriverModel
+    plate: np.ndarray
+    frame_rate_hz: float
+    made: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path | str) -> None:
+        """Writes the avatar file in one step (avatarfit.avatarfile.write_avatar)."""
+        tensors = {"plate": self.plate}
+        parts = {"rig": self.rig, "gaussians": self.gaussians, "driver": self.driver}
+        for name, part in parts.items():
+            tensors |= {f"{name}.{key}": value for key, value in part.to_tensors().items()}
+        header = {
+            "head": "gaussian",
+            "camera": asdict(self.camera),
+            "frame_rate_hz": self.frame_rate_hz,
+            "gaussians": self.gaussians.config(),
+            "driver": self.driver.config(),
+            "made": self.made,
+        }
+        write_avatar(path, header, tensors)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Avatar:
+        """Reads an avatar file.
+
+        Raises:
+            InputError: no such file.
+            FileFormatError: truncated, damaged, of a newer version, or its parts do not fit each other.
+        """
+        header, tensors = read_avatar(path)
+
+        def part(name: str) -> dict[str, np.ndarray]:
+            return {key.removeprefix(name + "."): v for key, v in tensors.items() if key.startswith(name + ".")}
+
+        try:
+            camera = Camera(**header["camera"])
+            plate = tensors["plate"]
+            if plate.dtype != np.uint8 or plate.shape != (camera.height_px, camera.width_px, 3):
+                raise ValueError(f"the plate is {plate.dtype} {list(plate.shape)}")
+            return cls(
+                Rig.from_tensors(part("rig")),
+                camera,
+                GaussianAvatar.from_tensors(part("gaussians"), header["gaussians"]),
+                DriverModel.from_tensors(part("driver"), header["driver"]),
+                plate,
+                float(header["frame_rate_hz"]),
+                header.get("made", {}),
+            )
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise FileFormatError(
+                f"{path} is an avatar file whose parts do not fit each other ({error})",
+                "an avatar as avatarfit writes it",
+                "fetch the file again, or fit the avatar anew",
+            ) from error

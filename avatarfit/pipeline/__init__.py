@@ -1,0 +1,1 @@
+"""Stages wired together: fit, drive, demo."""

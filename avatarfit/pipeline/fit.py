@@ -1,0 +1,108 @@
+"""Clip in, avatar file out: capture, driver, Gaussians, one after the other, each resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from avatarfit import __version__
+from avatarfit.capture import ClipFolder, capture_clip
+from avatarfit.contracts import InputError, SoundError
+from avatarfit.contracts.events import Listener, Note, silent
+from avatarfit.fitting.driver_trainer import fit_driver
+from avatarfit.fitting.frame_store import FrameStore
+from avatarfit.fitting.gaussian_trainer import GaussianTrainer
+from avatarfit.model.avatar import Avatar
+from avatarfit.model.gaussian_avatar import GaussianAvatar
+from avatarfit.model.rig import lip_aperture_cm
+from avatarfit.pipeline.presets import Preset, load_preset
+
+
+def fit(
+    clip: Path | str,
+    output: Path | str,
+    *,
+    size: int | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    preset: str | Preset = "cpu",
+    work_dir: Path | str | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    on_event: Listener = silent,
+) -> Avatar:
+    """Makes an avatar of the person in a clip and writes it to `output`.
+
+    The last 1/11 of the clip is never fitted to, so that `evaluate` has frames the avatar has not seen.
+
+    Args:
+        clip: a video file, or a clip folder made by `capture`.
+        size: picture width in pixels; None takes the preset's.
+        minutes: time for the Gaussians (capture and driver come on top); None takes the preset's.
+        steps: steps for the Gaussians instead of minutes; repeatable to the bit on one machine with one thread count.
+        preset: name of a file in configs/, a path to one, or a loaded Preset.
+        work_dir: for the clip folder and checkpoints; None puts it beside the output.
+        resume: go on from the checkpoint in the work folder.
+
+    Raises:
+        AvatarfitError: of the kinds that name what is wrong with the input.
+    """
+    clip, output = Path(clip), Path(output)
+    if not clip.exists():
+        raise InputError(f"there is no clip {clip}", "a video file or a clip folder", "check the name")
+    if not output.parent.is_dir():
+        raise InputError(
+            f"the folder {output.parent} is not there", "an existing folder for the avatar file", "create it first"
+        )
+    settings = (load_preset(preset) if isinstance(preset, str) else preset).with_choices(
+        size=size, minutes=minutes, steps=steps, seed=seed
+    )
+    work = Path(work_dir) if work_dir is not None else output.with_suffix(".work")
+    work.mkdir(parents=True, exist_ok=True)
+
+    folder = ClipFolder.open(clip) if clip.is_dir() else capture_clip(clip, work / "clip", on_event=on_event)
+    train = slice(0, folder.train_count)
+    motion = folder.motion()[train]
+    landmarks_cm = np.asarray(folder.landmarks_cm[train])
+    if folder.manifest["source"]["audio"] is None:
+        raise SoundError(
+            f"{clip} has no sound", "a clip in which the person speaks", "record it with sound, or capture it only"
+        )
+
+    rig = folder.rig()
+    driver = fit_driver(
+        rig, motion, landmarks_cm, folder.audio(), folder.frame_rate_hz,
+        seconds_budget=settings.driver_seconds, steps=settings.driver_steps, seed=seed, on_event=on_event,
+    )  # fmt: skip
+    frames = FrameStore.build(folder, settings.size, work / f"frames-{settings.size}", on_event)
+    camera = frames.camera
+    plate = cv2.resize(folder.plate(), (camera.width_px, camera.height_px), interpolation=cv2.INTER_AREA)
+    trainer = GaussianTrainer(
+        motion, landmarks_cm, lip_aperture_cm(landmarks_cm), frames, plate, settings.gaussian,
+        checkpoint=work / "avatar.checkpoint", resume=resume, on_event=on_event,
+    )  # fmt: skip
+    gaussians = trainer.run()
+    made = {
+        "software": f"avatarfit {__version__}",
+        "python": sys.version.split()[0],
+        "source_sha256": folder.manifest["source"]["sha256"],
+        "train_frames": folder.train_count,
+        "held_out_frames": len(folder) - folder.train_count,
+        "steps": trainer.state.step,
+        "seconds": round(trainer.state.seconds, 1),
+        "seed": seed,
+    }
+    avatar = Avatar(rig, camera, gaussians, driver, plate, folder.frame_rate_hz, made)
+    avatar.save(output)
+    on_event(Note("fit", f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB, {_digest(gaussians)})"))
+    return avatar
+
+
+def _digest(gaussians: GaussianAvatar) -> str:
+    """A short name of the Gaussians' exact values, to tell whether two fits came out the same."""
+    digest = hashlib.sha256(gaussians.base.numpy().tobytes() + gaussians.deltas.numpy().tobytes())
+    return digest.hexdigest()[:12]

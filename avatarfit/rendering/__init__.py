@@ -1,0 +1,1 @@
+"""Motion becomes pictures with alpha."""
