@@ -1,0 +1,47 @@
+"""Differentiable operations on Gaussians: each with a torch reference and a native CPU kernel.
+
+One training step, as the trainer writes it (shapes in brackets; the columns' order is in `layout`):
+
+    attributes = blend(base[N,14], deltas[N,K,14], weights[G,K], group[N] int32).detach().requires_grad_()
+    splats = project(attributes, skin[N], head[3,4], torso[3,4], focal_px, center_x_px, center_y_px, width, height)
+    image = rasterise(splats, height_px, width_px)              # [H, W, 4], premultiplied rgb and alpha
+    rgb = image[..., :3] + (1 - image[..., 3:]) * background    # [H, W, 3]
+    loss = l1_dssim(rgb, target[H,W,3], weight[H,W], 0.2)
+    loss.backward()
+    weights_grad = blend_adam_step_(base, deltas, m_base, v_base, m_deltas, v_deltas, attributes.grad, weights.detach(),
+                                    group, step, lr[14], delta_lr[14])
+    weights.backward(weights_grad)                              # on into the network that gave the weights
+
+and one frame at run time, without gradients: `render_frame(...) -> uint8 [H, W, 3]`.
+
+Every operation takes `backend="auto" | "reference" | "cpu"`; `choose(backend)` says what that comes to and why. The
+native kernels take contiguous float32 CPU tensors and are bit-for-bit repeatable for a given thread count and
+instruction set (`native.set_threads`, `native.set_isa`, or the environment's AVATARFIT_THREADS and AVATARFIT_ISA).
+"""
+
+from avatarfit.ops.backend import Choice, choose
+from avatarfit.ops.blend import blend, blend_reference, blend_weights_grad
+from avatarfit.ops.blend_adam import blend_adam_step_
+from avatarfit.ops.loss import l1_dssim, l1_dssim_reference, ssim_map
+from avatarfit.ops.project import project, project_reference, rotation_matrices
+from avatarfit.ops.rasterise import rasterise, rasterise_over, rasterise_reference
+from avatarfit.ops.render import render_frame
+
+__all__ = [
+    "Choice",
+    "blend",
+    "blend_adam_step_",
+    "blend_reference",
+    "blend_weights_grad",
+    "choose",
+    "l1_dssim",
+    "l1_dssim_reference",
+    "project",
+    "project_reference",
+    "rasterise",
+    "rasterise_over",
+    "rasterise_reference",
+    "render_frame",
+    "rotation_matrices",
+    "ssim_map",
+]

@@ -1,0 +1,203 @@
+"""Linear blending of per-Gaussian bases, the reduced-blendshape idea of RGBAvatar (Li et al., CVPR 2025).
+
+Layout: `deltas` is [N, K, 14], so that all that one Gaussian needs lies in one run of K*14 floats; the forward pass,
+the weights' gradient and the fused Adam step each stream it once, front to back.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from avatarfit.ops import native
+from avatarfit.ops._checks import check, pointer
+from avatarfit.ops.backend import wants_native
+from avatarfit.ops.layout import ATTRIBUTE_COUNT
+from avatarfit.ops.registry import LIBRARY, register
+
+
+def blend(
+    base: Tensor,  # [N, 14]
+    deltas: Tensor,  # [N, K, 14]
+    weights: Tensor,  # [G, K]
+    group: Tensor,  # [N] int32, each in 0..G-1
+    *,
+    backend: str = "auto",
+) -> Tensor:
+    """`base[n] + sum_k weights[group[n], k] * deltas[n, k]`.
+
+    Args:
+        base: [N, 14] attributes at rest, in the order of `layout`.
+        deltas: [N, K, 14], same columns.
+        weights: [G, K], one row per group.
+        group: int32 [N], the row of `weights` that each Gaussian follows.
+        backend: `auto | reference | cpu`.
+
+    Returns:
+        [N, 14], differentiable in base, deltas and weights.
+
+    Raises:
+        ValueError: a shape, dtype, stride or group number does not fit.
+        BackendError: the backend cannot take these tensors.
+    """
+    _check(base, deltas, weights, group)
+    if wants_native(backend, base):
+        result: Tensor = torch.ops.avatarfit.blend(base, deltas, weights, group)
+        return result
+    check_group(group, weights.shape[0])
+    return blend_reference(base, deltas, weights, group)
+
+
+def blend_reference(base: Tensor, deltas: Tensor, weights: Tensor, group: Tensor) -> Tensor:
+    """Plain torch twin of `blend`, any float dtype."""
+    return base + torch.einsum("nk,nkc->nc", weights[group.long()], deltas)
+
+
+def blend_weights_grad(
+    deltas: Tensor,  # [N, K, 14]
+    grad_attributes: Tensor,  # [N, 14]
+    group: Tensor,  # [N] int32
+    group_count: int,
+    *,
+    backend: str = "auto",
+) -> Tensor:
+    """Gradient of a loss with respect to `blend`'s weights: `sum_{n in g} sum_c deltas[n, k, c] grad[n, c]`.
+
+    Returns:
+        [G, K] with G = `group_count`. Not differentiable.
+
+    Raises:
+        ValueError, BackendError: as `blend`.
+    """
+    n, k, _ = deltas.shape
+    check("deltas", deltas, (None, None, ATTRIBUTE_COUNT))
+    check("grad_attributes", grad_attributes, (n, ATTRIBUTE_COUNT), deltas.dtype)
+    check("group", group, (n,), torch.int32)
+    if wants_native(backend, deltas):
+        result: Tensor = torch.ops.avatarfit.blend_weights_grad(
+            deltas.detach(), grad_attributes.detach(), group, group_count
+        )
+        return result
+    check_group(group, group_count)
+    with torch.no_grad():
+        per_gaussian = torch.einsum("nkc,nc->nk", deltas, grad_attributes)
+        return deltas.new_zeros(group_count, k).index_add_(0, group.long(), per_gaussian)
+
+
+def check_group(group: Tensor, group_count: int) -> None:
+    """Hold every group number against 0..group_count-1.
+
+    Raises:
+        ValueError: one lies outside.
+    """
+    if len(group) and (int(group.min()) < 0 or int(group.max()) >= group_count):
+        raise ValueError(f"group came with numbers {int(group.min())}..{int(group.max())}; wanted 0..{group_count - 1}")
+
+
+def _check(base: Tensor, deltas: Tensor, weights: Tensor, group: Tensor) -> None:
+    check("base", base, (None, ATTRIBUTE_COUNT))
+    check("deltas", deltas, (base.shape[0], None, ATTRIBUTE_COUNT), base.dtype)
+    check("weights", weights, (None, deltas.shape[1]), base.dtype)
+    check("group", group, (base.shape[0],), torch.int32)
+
+
+def _pointers(base: Tensor, deltas: Tensor, weights: Tensor, group: Tensor) -> tuple[int, int, int, int]:
+    n, k = deltas.shape[:2]
+    return (
+        pointer("base", base, (n, ATTRIBUTE_COUNT)),
+        pointer("deltas", deltas, (n, k, ATTRIBUTE_COUNT)),
+        pointer("weights", weights, (None, k)),
+        pointer("group", group, (n,), torch.int32),
+    )
+
+
+def _group_error(group_count: int) -> ValueError:
+    return ValueError(f"group came with a number outside 0..{group_count - 1}; wanted each a row of weights")
+
+
+LIBRARY.define("blend(Tensor base, Tensor deltas, Tensor weights, Tensor group) -> Tensor")
+LIBRARY.define(
+    "blend_backward(Tensor grad, Tensor deltas, Tensor weights, Tensor group, bool want_deltas, bool want_weights)"
+    " -> (Tensor, Tensor)"
+)
+LIBRARY.define("blend_weights_grad(Tensor deltas, Tensor grad, Tensor group, int group_count) -> Tensor")
+
+
+def _blend_cpu(base: Tensor, deltas: Tensor, weights: Tensor, group: Tensor) -> Tensor:
+    n, k = deltas.shape[:2]
+    out = torch.empty_like(base)
+    pointers = _pointers(base, deltas, weights, group)
+    if native.load().af_blend(*pointers, n, k, weights.shape[0], out.data_ptr()):
+        raise _group_error(weights.shape[0])
+    return out
+
+
+def _blend_backward_cpu(
+    grad: Tensor, deltas: Tensor, weights: Tensor, group: Tensor, want_deltas: bool, want_weights: bool
+) -> tuple[Tensor, Tensor]:
+    n, k = deltas.shape[:2]
+    grad_deltas = torch.empty_like(deltas) if want_deltas else deltas.new_empty(0)
+    grad_weights = torch.empty_like(weights) if want_weights else weights.new_empty(0)
+    pointers = _pointers(grad, deltas, weights, group)
+    if native.load().af_blend_backward(
+        *pointers, n, k, weights.shape[0],
+        grad_deltas.data_ptr() if want_deltas else None,
+        grad_weights.data_ptr() if want_weights else None,
+    ):  # fmt: skip
+        raise _group_error(weights.shape[0])
+    return grad_deltas, grad_weights
+
+
+def _blend_backward_fake(
+    grad: Tensor, deltas: Tensor, weights: Tensor, group: Tensor, want_deltas: bool, want_weights: bool
+) -> tuple[Tensor, Tensor]:
+    return (
+        torch.empty_like(deltas) if want_deltas else deltas.new_empty(0),
+        torch.empty_like(weights) if want_weights else weights.new_empty(0),
+    )
+
+
+def _weights_grad_cpu(deltas: Tensor, grad: Tensor, group: Tensor, group_count: int) -> Tensor:
+    n, k = deltas.shape[:2]
+    out = deltas.new_empty(group_count, k)
+    failed = native.load().af_blend_backward(
+        pointer("grad_attributes", grad, (n, ATTRIBUTE_COUNT)),
+        pointer("deltas", deltas, (n, k, ATTRIBUTE_COUNT)),
+        None,
+        pointer("group", group, (n,), torch.int32),
+        n, k, group_count, None, out.data_ptr(),
+    )  # fmt: skip
+    if failed:
+        raise _group_error(group_count)
+    return out
+
+
+def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    _, deltas, weights, group = inputs
+    ctx.save_for_backward(deltas, weights, group)
+
+
+def _backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
+    deltas, weights, group = ctx.saved_tensors
+    want_deltas, want_weights = ctx.needs_input_grad[1], ctx.needs_input_grad[2]
+    grad_deltas = grad_weights = None
+    if want_deltas or want_weights:
+        grad_deltas, grad_weights = torch.ops.avatarfit.blend_backward(
+            grad.contiguous(), deltas, weights, group, want_deltas, want_weights
+        )
+    return grad, grad_deltas if want_deltas else None, grad_weights if want_weights else None, None
+
+
+register(
+    "blend",
+    cpu=_blend_cpu,
+    fake=lambda base, deltas, weights, group: torch.empty_like(base),
+    setup=_setup,
+    backward=_backward,
+)
+register("blend_backward", cpu=_blend_backward_cpu, fake=_blend_backward_fake)
+register(
+    "blend_weights_grad",
+    cpu=_weights_grad_cpu,
+    fake=lambda deltas, grad, group, group_count: deltas.new_empty(group_count, deltas.shape[1]),
+)

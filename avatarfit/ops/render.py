@@ -1,0 +1,72 @@
+"""One frame at run time: blend, project and composite over a picture in a single native call."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from avatarfit.ops import layout, native
+from avatarfit.ops._checks import check, check_size, pointer
+from avatarfit.ops.backend import wants_native
+from avatarfit.ops.blend import blend
+from avatarfit.ops.project import project
+from avatarfit.ops.rasterise import rasterise_over
+
+
+def render_frame(
+    base: Tensor,  # [N, 14]
+    deltas: Tensor,  # [N, K, 14]
+    weights: Tensor,  # [G, K]
+    group: Tensor,  # [N] int32
+    skin: Tensor,  # [N]
+    head: Tensor,  # [3, 4]
+    torso: Tensor,  # [3, 4]
+    focal_px: float,
+    center_x_px: float,
+    center_y_px: float,
+    background: Tensor,  # [H, W, 3] uint8
+    *,
+    backend: str = "auto",
+) -> Tensor:
+    """The same as `rasterise_over(project(blend(...), ...), background)`, with nothing allocated but the picture.
+
+    The picture's size is the background's. No gradient.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        ValueError, BackendError: as the three operations.
+    """
+    check("background", background, (None, None, 3), torch.uint8)
+    height_px, width_px, _ = background.shape
+    camera = (float(focal_px), float(center_x_px), float(center_y_px), width_px, height_px)
+    with torch.no_grad():
+        if not wants_native(backend, base):
+            attributes = blend(base, deltas, weights, group, backend=backend)
+            splats = project(attributes, skin, head, torso, *camera, backend=backend)
+            return rasterise_over(splats, background, backend=backend)
+        check_size("height_px", height_px)
+        check_size("width_px", width_px)
+        if not focal_px > 0:
+            raise ValueError(f"focal_px came as {focal_px}; wanted a positive length")
+        n, k = base.shape[0], deltas.shape[1]
+        out = torch.empty_like(background)
+        status = native.load().af_render_over(
+            native.workspace(),
+            pointer("base", base, (n, layout.ATTRIBUTE_COUNT)),
+            pointer("deltas", deltas, (n, k, layout.ATTRIBUTE_COUNT)),
+            pointer("weights", weights, (None, k)),
+            pointer("group", group, (n,), torch.int32),
+            n, k, weights.shape[0],
+            pointer("skin", skin, (n,)),
+            pointer("head", head, (3, 4)),
+            pointer("torso", torso, (3, 4)),
+            *camera,
+            pointer("background", background, (height_px, width_px, 3), torch.uint8),
+            out.data_ptr(),
+        )  # fmt: skip
+        if status == native.STATUS_BAD_VALUE:
+            raise ValueError(f"group came with a number outside 0..{weights.shape[0] - 1}; wanted a row of weights")
+        native.check_memory(status)
+        return out
