@@ -1,6 +1,7 @@
 """Porter and Duff's "over" (Compositing Digital Images, 1984) on premultiplied, sRGB-coded pictures.
 
-Blending sRGB-coded values is not what light does, but it is what the Gaussians were fitted with and what video players do.
+Blending sRGB-coded values is not what light does, but it is what the Gaussians were fitted with and what video players
+do.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def to_uint8(picture: np.ndarray) -> np.ndarray:
 
 
 def to_straight_uint8(rgba: np.ndarray) -> np.ndarray:
-    """Premultiplied float [H, W, 4] as straight (not premultiplied) uint8 RGBA, as PNG stores it; clear pixels are black."""
+    """Premultiplied float [H, W, 4] as straight uint8 RGBA, as PNG stores it; clear pixels are black."""
     alpha = rgba[..., 3:]
     straight = np.divide(rgba[..., :3], alpha, out=np.zeros_like(rgba[..., :3]), where=alpha > 1 / 1024)
     return to_uint8(np.concatenate([straight, alpha], axis=-1))

@@ -11,8 +11,8 @@ from avatarfit.contracts import Motion
 def motion_features(motion: Motion, reference: Motion) -> np.ndarray:
     """float64 [T, D]: motion as numbers whose Euclidean distance says how alike two frames should look.
 
-    Each number is divided by its standard deviation over `reference`; each group (mouth, upper face, eyes, head's rotation,
-    head's translation, torso) by the square root of its size, so that the groups weigh alike.
+    Each number is divided by its standard deviation over `reference`; each group (mouth, upper face, eyes, head's
+    rotation, head's translation, torso) by the square root of its size, so that the groups weigh alike.
     """
 
     def groups(m: Motion) -> list[np.ndarray]:
