@@ -52,7 +52,7 @@ class PictureLog:
         self._folder.mkdir(parents=True, exist_ok=True)
         for index, row in self._samples:
             write_png(self._folder / f"frame_{index:06d}.png", row)
-        for rank, (badness, index, row) in enumerate(sorted(self._worst, key=lambda item: -item[0])):
-            if row is not None:
-                write_png(self._folder / f"worst_{rank:02d}_frame_{index:06d}_{-badness:.1f}dB.png", row)
+        for rank, (badness, index, worst) in enumerate(sorted(self._worst, key=lambda item: (-item[0], item[1]))):
+            if worst is not None:
+                write_png(self._folder / f"worst_{rank:02d}_frame_{index:06d}_{-badness:.1f}dB.png", worst)
         return self._folder

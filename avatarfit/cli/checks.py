@@ -1,0 +1,75 @@
+"""What can be known to be wrong before long work begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def check_output_file(path: Path, suffix: str) -> None:
+    """Raise unless a file may be made at `path`.
+
+    Raises:
+        InputError: a folder, a missing or unwritable folder, or another suffix.
+    """
+    import os
+
+    from avatarfit.contracts import InputError
+
+    wanted = f"the path of a {suffix} file in a folder that exists"
+    if path.is_dir():
+        raise InputError(f"the output {path} is a folder", wanted, f"name a file in it, such as out{suffix}")
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent} for the output", wanted, "make the folder first")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"the folder {path.parent} may not be written", wanted, "choose another folder")
+    if path.suffix.lower() != suffix:
+        raise InputError(f"the output {path} does not end in {suffix}", wanted, f"add {suffix} to its name")
+
+
+def check_output_folder(path: Path) -> None:
+    """Raise unless a folder may be made, or already is, at `path`.
+
+    Raises:
+        InputError: a file is in the way, or the folder above it is missing.
+    """
+    from avatarfit.contracts import InputError
+
+    if path.exists() and not path.is_dir():
+        raise InputError(f"the output {path} is a file", "a folder to put files in", "choose another name")
+    if not path.exists() and not path.resolve().parent.is_dir():
+        raise InputError(f"there is no folder {path.parent} for the output", "a folder that exists", "make it first")
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise unless `low <= value <= high`.
+
+    Raises:
+        InputError: outside, or not a number.
+    """
+    from avatarfit.contracts import InputError
+
+    if not low <= value <= high:
+        raise InputError(f"{name} came as {value:g}", f"a number from {low:g} to {high:g}", "change it")
+
+
+def check_clip(path: Path, needs_sound: bool) -> None:
+    """Raise unless `path` is a clip folder or a video whose pictures (and sound) can be decoded.
+
+    Raises:
+        InputError: not such a clip.
+        SoundError: no sound, where it is needed.
+    """
+    from avatarfit.contracts import InputError, SoundError
+
+    if path.is_dir():
+        if not (path / "clip.json").is_file():
+            raise InputError(
+                f"{path} is a folder without clip.json", "a video, or a clip folder made by avatarfit capture",
+                "give the video file itself",
+            )  # fmt: skip
+        return
+    from avatarfit.media import probe
+
+    info = probe(path)
+    if needs_sound and not info.has_audio:
+        raise SoundError(f"{path} has no sound", "a clip in which the person speaks", "record it with sound")

@@ -1,0 +1,68 @@
+"""`avatarfit drive`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from avatarfit.cli.types import MaybeFloat, MaybePath
+
+
+@dataclass(frozen=True)
+class Drive:
+    """Let an avatar speak: sound in, video with that sound out."""
+
+    avatar: tyro.conf.Positional[Path]
+    """The avatar file."""
+    audio: Path
+    """Speech: a WAV or any other sound file, or a video whose sound is taken."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """The video to write, such as talking.mp4."""
+    seed: int = 0
+    """Seed of head motion, blinks and gaze; the same seed gives the same video."""
+    head_motion: float = 1.0
+    """How much the head moves: 0 still, 1 as the person does, 2 twice as much."""
+    lip_strength: float = 1.0
+    """How much the mouth moves: 1 as learned from the person."""
+    lle_strength: MaybeFloat = None
+    """How far mouth shapes are pulled to those the person has shown, 0 to 1; the avatar's own choice if not given."""
+    background: str = "clip"
+    """clip, a colour such as green or "#00b140", or a picture file."""
+    report: MaybePath = None
+    """A JSON file to write with sizes, times and speed."""
+
+    def run(self) -> int:
+        """Drive; the exit code."""
+        from avatarfit.cli.checks import check_range
+        from avatarfit.compositing import parse_background
+        from avatarfit.pipeline.drive import check_output, drive_avatar, read_driving_sound
+        from avatarfit.pipeline.listeners import Listeners
+
+        check_output(self.output)
+        check_range("--head-motion", self.head_motion, 0, 3)
+        check_range("--lip-strength", self.lip_strength, 0, 3)
+        if self.lle_strength is not None:
+            check_range("--lle-strength", self.lle_strength, 0, 1)
+        background = parse_background(self.background)
+        read_driving_sound(self.audio)
+        from avatarfit.model.avatar import Avatar
+
+        avatar = Avatar.load(self.avatar)
+        with Listeners() as on_event:
+            report = drive_avatar(
+                avatar, self.audio, self.output, seed=self.seed, head_motion=self.head_motion,
+                lip_strength=self.lip_strength, lle_strength=self.lle_strength, background=background,
+                on_event=on_event,
+            )  # fmt: skip
+        if self.report is not None:
+            import json
+
+            self.report.write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
+        print(
+            f"{self.output}: {report.frames} frames, {report.sound_seconds:.1f} s of speech, "
+            f"made at {report.frames_per_second:.0f} frames a second"
+        )
+        return 0

@@ -1,0 +1,95 @@
+"""`avatarfit fit` and `avatarfit capture`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from avatarfit.cli.types import MaybeFloat, MaybeInt, MaybePath
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Make an avatar file of the person in a clip.
+
+    The clip: one person, facing the camera, speaking, good light, a still camera; one to five minutes are best.
+    On two processor cores it takes a few minutes. Stopped with Ctrl-C? The same command with --resume goes on.
+    """
+
+    clip: tyro.conf.Positional[Path]
+    """The video, or a clip folder made by `avatarfit capture`."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """The avatar file to write, such as anna.avatar."""
+    size: MaybeInt = None
+    """Width of the avatar's picture in pixels; more is sharper and slower. The preset's own if not given (cpu: 256)."""
+    minutes: MaybeFloat = None
+    """How long to fit the picture; more is better, up to about ten. The preset's own if not given."""
+    steps: MaybeInt = None
+    """Number of optimisation steps instead of minutes: gives the same avatar every time."""
+    seed: int = 0
+    """Seed of everything random."""
+    preset: str = "cpu"
+    """A preset's name, or the path of a TOML file with settings."""
+    work_dir: MaybePath = None
+    """Folder for measurements, checkpoints, logs, curves and preview.png; NAME.work beside the output if not given."""
+    resume: bool = False
+    """Go on from the checkpoint in the work folder."""
+
+    def run(self) -> int:
+        """Fit; the exit code."""
+        from avatarfit.cli.checks import check_clip, check_output_file, check_output_folder, check_range
+        from avatarfit.contracts import InputError
+
+        check_clip(self.clip, needs_sound=True)
+        check_output_file(self.output, ".avatar")
+        if self.minutes is not None and self.steps is not None:
+            raise InputError("both --minutes and --steps came", "one of them", "leave one away")
+        if self.minutes is not None:
+            check_range("--minutes", self.minutes, 0.01, 24 * 60)
+        if self.steps is not None:
+            check_range("--steps", self.steps, 1, 10_000_000)
+        if self.size is not None:
+            check_range("--size", self.size, 32, 2048)
+        work = self.work_dir or self.output.with_suffix(".work")
+        check_output_folder(work)
+        from avatarfit.pipeline.fit import fit
+        from avatarfit.pipeline.listeners import Listeners
+
+        with Listeners(work) as on_event:
+            fit(
+                self.clip, self.output, size=self.size, minutes=self.minutes, steps=self.steps, preset=self.preset,
+                work_dir=work, seed=self.seed, resume=self.resume, on_event=on_event,
+            )  # fmt: skip
+        print(f"{self.output} is ready; make it speak: avatarfit drive {self.output} --audio speech.wav -o talking.mp4")
+        return 0
+
+
+@dataclass(frozen=True)
+class Capture:
+    """Measure a clip only: face, pose, masks and background, into a clip folder that `fit` and `evaluate` take."""
+
+    clip: tyro.conf.Positional[Path]
+    """The video."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """The clip folder to make."""
+
+    def run(self) -> int:
+        """Capture; the exit code."""
+        from avatarfit.cli.checks import check_clip, check_output_folder
+
+        if self.clip.is_dir():
+            from avatarfit.contracts import InputError
+
+            raise InputError(f"{self.clip} is a folder", "a video file", "give the video itself")
+        check_clip(self.clip, needs_sound=False)
+        check_output_folder(self.output)
+        from avatarfit.capture import capture_clip
+        from avatarfit.pipeline.listeners import Listeners
+
+        with Listeners() as on_event:
+            clip = capture_clip(self.clip, self.output, on_event=on_event)
+        print(f"{self.output}: {len(clip)} frames are usable at {clip.frame_rate_hz:g} a second")
+        return 0

@@ -1,0 +1,148 @@
+"""What is installed and built here, which backend pictures run on, and why anything is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from avatarfit.contracts import BackendError
+
+State = Literal["ok", "missing", "optional"]
+
+_PACKAGES = (
+    ("numpy", "arrays"),
+    ("torch", "fitting"),
+    ("av", "video and sound"),
+    ("mediapipe", "face landmarks"),
+    ("opencv-contrib-python-headless", "image geometry"),
+    ("scipy", "numerics"),
+    ("safetensors", "avatar files"),
+    ("praat-parselmouth", "pitch"),
+    ("imageio", "pictures"),
+    ("tqdm", "bars"),
+    ("tensorboard", "curves"),
+    ("tyro", "the command line"),
+)
+_OPTIONAL = (
+    ("gsplat", "another rasteriser, for CUDA machines: pip install gsplat"),
+    ("nerfacc", "ray marching, for CUDA machines: pip install nerfacc"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        name: what was looked at.
+        state: "ok"; "missing" needs mending before avatarfit works fully; "optional" is absent and may stay so.
+        text: what was found, or why it is missing and what to do.
+    """
+
+    name: str
+    state: State
+    text: str
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    right = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    advice = "" if right else "; wanted 3.11 or 3.12, make a virtual environment with one of these"
+    return Finding("python", "ok" if right else "missing", f"{version} on {platform.platform()}{advice}")
+
+
+def _processor() -> Finding:
+    return Finding("processor", "ok", f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores for this process")
+
+
+def _package(name: str, purpose: str) -> Finding:
+    try:
+        return Finding(name, "ok", f"{importlib.metadata.version(name)} ({purpose})")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "missing", f"not installed ({purpose}); run pip install {name}")
+
+
+def _optional_package(name: str, purpose: str) -> Finding:
+    try:
+        return Finding(name, "ok", importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "optional", f"not installed ({purpose})")
+
+
+def _native_kernels() -> Finding:
+    from avatarfit.ops import native
+
+    try:
+        text = f"{native.find_library()}: {native.isa()} of {', '.join(native.available_isas())}"
+        return Finding("native kernels", "ok", f"{text}; {native.threads()} threads")
+    except BackendError as error:
+        return Finding("native kernels", "missing", str(error))
+
+
+def _backend() -> Finding:
+    from avatarfit import ops
+
+    choice = ops.choose("auto")
+    return Finding("backend auto", "ok" if choice.name != "reference" else "missing", str(choice))
+
+
+def _cuda() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        build = torch.version.cuda or "no CUDA"
+        return Finding("GPU", "optional", f"torch sees none (torch {torch.__version__}, built for {build}); not needed")
+    return Finding("GPU", "optional", f"{torch.cuda.get_device_name(0)}; the kernels here run on the CPU")
+
+
+def _face_model() -> Finding:
+    from importlib.util import find_spec
+
+    # The models lie inside mediapipe's wheel; newer wheels bundle none and speak another interface.
+    if find_spec("mediapipe") is None:
+        return Finding("face landmarks", "missing", "mediapipe is not installed; run pip install mediapipe==0.10.21")
+    version = importlib.metadata.version("mediapipe")
+    right = version == "0.10.21"
+    advice = "models are inside the wheel" if right else "wanted 0.10.21, whose wheel holds the models"
+    return Finding("face landmarks", "ok" if right else "missing", f"mediapipe {version}; {advice}")
+
+
+def _codecs() -> Finding:
+    import av
+
+    absent = [name for name in ("libx264", "aac", "ffv1") if name not in av.codecs_available]
+    if absent:
+        return Finding(
+            "encoders", "missing", f"PyAV lacks {', '.join(absent)}; install the wheel from PyPI: pip install av"
+        )
+    return Finding("encoders", "ok", f"H.264, AAC and FFV1 (PyAV {av.__version__})")
+
+
+def examine() -> list[Finding]:
+    """Look at everything; a check that fails becomes a finding, never an error."""
+    checks: list[tuple[str, Callable[[], Finding]]] = [("python", _python), ("processor", _processor)]
+    checks += [(n, lambda n=n, p=p: _package(n, p)) for n, p in _PACKAGES]  # type: ignore[misc]
+    checks += [("native kernels", _native_kernels), ("backend auto", _backend), ("GPU", _cuda)]
+    checks += [("face landmarks", _face_model), ("encoders", _codecs)]
+    checks += [(n, lambda n=n, p=p: _optional_package(n, p)) for n, p in _OPTIONAL]  # type: ignore[misc]
+    findings = []
+    for name, check in checks:
+        try:
+            findings.append(check())
+        except (ImportError, OSError) as error:
+            findings.append(Finding(name, "missing", f"cannot be loaded: {error}"))
+    return findings
+
+
+def report(findings: list[Finding]) -> str:
+    """The findings as aligned lines and one closing sentence."""
+    width = max(len(f.name) for f in findings)
+    lines = [f"{f.name:<{width}}  {f.state:<8}  {f.text}" for f in findings]
+    missing = [f.name for f in findings if f.state == "missing"]
+    closing = "Everything that is needed is here." if not missing else f"To mend: {', '.join(missing)}."
+    return "\n".join([*lines, closing])

@@ -1,0 +1,160 @@
+"""An avatar and a sound become a talking video."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from avatarfit.compositing import Background
+from avatarfit.contracts import AudioClip, InputError, Motion
+from avatarfit.contracts.events import Finished, Listener, Picture, Progress, Started, silent
+from avatarfit.media import VideoWriter, read_audio
+from avatarfit.output import VideoFile
+
+if TYPE_CHECKING:
+    from avatarfit.model.avatar import Avatar
+
+_STAGE = "drive"
+
+
+@dataclass(frozen=True)
+class DriveReport:
+    """What was made.
+
+    Attributes:
+        path: the video.
+        frames, frame_rate_hz, width_px, height_px: of the video.
+        sound_seconds: length of the sound.
+        motion_seconds: time from sound to motion.
+        picture_seconds: time from motion to the finished file.
+        frames_per_second: frames over both times together.
+    """
+
+    path: Path
+    frames: int
+    frame_rate_hz: float
+    width_px: int
+    height_px: int
+    sound_seconds: float
+    motion_seconds: float
+    picture_seconds: float
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames made in a second of work, from sound to file."""
+        return self.frames / max(self.motion_seconds + self.picture_seconds, 1e-9)
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-able."""
+        return {**asdict(self), "path": str(self.path), "frames_per_second": round(self.frames_per_second, 2)}
+
+
+def read_driving_sound(sound_path: str | Path) -> AudioClip:
+    """The sound to speak, its clock starting at zero.
+
+    Raises:
+        SoundError: it cannot be read.
+    """
+    sound = read_audio(sound_path)
+    return AudioClip(sound.samples, sound.sample_rate_hz)
+
+
+def check_output(path: Path) -> None:
+    """Raise unless a video can be written at `path`.
+
+    Raises:
+        InputError: the folder is missing, or the path is a folder or has an unknown suffix.
+    """
+    wanted = "the path of an MP4 file in a folder that exists"
+    if path.is_dir():
+        raise InputError(f"the output {path} is a folder", wanted, "name a file in it, such as talking.mp4")
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent} for the output", wanted, "make the folder first")
+    if path.suffix.lower() not in (".mp4", ".mov", ".mkv"):
+        raise InputError(f"the output {path} does not end in .mp4, .mov or .mkv", wanted, "add .mp4 to its name")
+
+
+def drive_avatar(
+    avatar: Avatar,
+    sound_path: str | Path,
+    output: str | Path,
+    *,
+    seed: int = 0,
+    head_motion: float = 1.0,
+    lip_strength: float = 1.0,
+    lle_strength: float | None = None,
+    background: Background | None = None,
+    backend: str = "auto",
+    on_event: Listener = silent,
+) -> DriveReport:
+    """Write the video of `avatar` speaking `sound_path` at the avatar's own frame rate and size, with the sound in it.
+
+    Rendering and encoding overlap: the encoder has its own thread and a bounded queue. The file appears when whole.
+
+    Args:
+        avatar: who speaks.
+        sound_path: any sound file, or a video whose sound is taken.
+        output: .mp4, .mov or .mkv.
+        seed: of the head's motion, blinks and gaze; the same seed gives the same video.
+        head_motion: scale of the head's motion; 0 holds it still.
+        lip_strength: scale of the mouth's motion.
+        lle_strength: how far the mouth is pulled to the person's own mouth shapes, 0 to 1; None: the driver's own choice.
+        background: what stands behind; None: the clip's own background.
+        backend: of the renderer.
+
+    Raises:
+        SoundError: the sound cannot be read.
+        InputError: the output cannot be written.
+    """
+    from avatarfit.driving.driver import drive
+
+    output = Path(output)
+    check_output(output)
+    sound = read_driving_sound(sound_path)
+    began = time.perf_counter()
+    options = {} if lle_strength is None else {"lle_strength": lle_strength}
+    motion = drive(
+        avatar.driver, avatar.rig, sound, avatar.frame_rate_hz,
+        seed=seed, head_motion=head_motion, lip_strength=lip_strength, **options,
+    )  # fmt: skip
+    motion_seconds = time.perf_counter() - began
+    plate = (background or Background(None)).at(avatar.plate)
+    render_motion(avatar, motion, plate, sound, output, backend=backend, on_event=on_event)
+    camera = avatar.camera
+    report = DriveReport(
+        output, len(motion), avatar.frame_rate_hz, camera.width_px, camera.height_px,
+        sound.duration_seconds, round(motion_seconds, 3), round(time.perf_counter() - began - motion_seconds, 3),
+    )  # fmt: skip
+    on_event(
+        Finished(_STAGE, report.motion_seconds + report.picture_seconds, {"frames_per_s": report.frames_per_second})
+    )
+    return report
+
+
+def render_motion(
+    avatar: Avatar,
+    motion: Motion,
+    plate: np.ndarray,
+    sound: AudioClip | None,
+    output: Path,
+    *,
+    backend: str = "auto",
+    on_event: Listener = silent,
+) -> None:
+    """Write the video of `avatar` doing `motion` over `plate` uint8 [H, W, 3] with `sound`; emits Started, Progress, Picture."""
+    from avatarfit.rendering.gaussian_renderer import GaussianRenderer
+
+    renderer = GaussianRenderer(avatar.gaussians, avatar.camera, backend=backend)
+    on_event(Started(_STAGE, len(motion)))
+    writer = VideoWriter(output, avatar.camera.width_px, avatar.camera.height_px, avatar.frame_rate_hz, sound=sound)
+    with VideoFile(writer) as sink:
+        for index in range(len(motion)):
+            picture = renderer.render_over(motion, index, plate)
+            sink.write(picture)
+            if index == len(motion) // 2:
+                on_event(Picture(_STAGE, index, "frame", picture))
+            on_event(Progress(_STAGE, index + 1, len(motion)))
