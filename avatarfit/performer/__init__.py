@@ -1,0 +1,1 @@
+"""A synthetic performer whose pose, mouth, masks and sound are exactly known."""
