@@ -100,7 +100,7 @@ def write_wav(path: str | Path, clip: AudioClip) -> None:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(clip.sample_rate_hz)
-            file.writeframes(np.round(np.clip(clip.samples, -1, 1) * 32767).astype("<i2").tobytes())
+            file.writeframes(np.clip(np.rint(clip.samples * 32768), -32768, 32767).astype("<i2").tobytes())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -85,12 +85,10 @@ class VideoWriter:
         else:
             form = {".mkv": "matroska", ".mov": "mov"}.get(self.path.suffix.lower(), "mp4")
         options = {} if form == "matroska" else {"movflags": "+faststart"}
-        try:
-            self._container = av.open(str(self._part), "w", format=form, options=options)
-        except OSError as cause:
-            raise InputError(
-                f"{self.path} may not be written ({cause.strerror})", wanted, "choose another folder"
-            ) from cause
+        # FFmpeg opens the file only when it has something to write, so what is wrong with the folder is asked here.
+        if not os.access(self.path.parent, os.W_OK):
+            raise InputError(f"the folder {self.path.parent} may not be written", wanted, "choose another folder")
+        self._container = av.open(str(self._part), "w", format=form, options=options)
         try:
             self._open_streams()
         except BaseException:
@@ -144,7 +142,7 @@ class VideoWriter:
             if self.codec == "h264":
                 frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece[None]), format="fltp", layout="mono")
             else:
-                coded = np.round(piece[None] * 32767).astype(np.int16)
+                coded = np.clip(np.rint(piece[None] * 32768), -32768, 32767).astype(np.int16)
                 frame = av.AudioFrame.from_ndarray(coded, format="s16", layout="mono")
             frame.sample_rate = self._sound_rate
             frame.time_base = Fraction(1, self._sound_rate)
@@ -201,14 +199,15 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            if kind is None and not self._count:
+                raise ValueError(f"no picture was written to {self.path}; wanted at least one")
             if kind is None:
                 self._container.mux(self._video.encode(None))
                 if self._audio is not None:
                     self._send_sound(len(self._samples), last=True)
                     self._container.mux(self._audio.encode(None))
+                self._container.close()
+                os.replace(self._part, self.path)
         finally:
             self._container.close()
-            if kind is not None:
-                self._part.unlink(missing_ok=True)
-        if kind is None:
-            os.replace(self._part, self.path)
+            self._part.unlink(missing_ok=True)

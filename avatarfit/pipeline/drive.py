@@ -102,7 +102,7 @@ def drive_avatar(
         seed: of the head's motion, blinks and gaze; the same seed gives the same video.
         head_motion: scale of the head's motion; 0 holds it still.
         lip_strength: scale of the mouth's motion.
-        lle_strength: how far the mouth is pulled to the person's own mouth shapes, 0 to 1; None: the driver's own choice.
+        lle_strength: how far the mouth is pulled to shapes the person has shown, 0 to 1; None: the driver's own choice.
         background: what stands behind; None: the clip's own background.
         backend: of the renderer.
 
@@ -145,7 +145,7 @@ def render_motion(
     backend: str = "auto",
     on_event: Listener = silent,
 ) -> None:
-    """Write the video of `avatar` doing `motion` over `plate` uint8 [H, W, 3] with `sound`; emits Started, Progress, Picture."""
+    """Write the video of `avatar` doing `motion` over `plate` uint8 [H, W, 3] with `sound`."""
     from avatarfit.rendering.gaussian_renderer import GaussianRenderer
 
     renderer = GaussianRenderer(avatar.gaussians, avatar.camera, backend=backend)

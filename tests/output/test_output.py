@@ -1,0 +1,85 @@
+"""Sinks: what goes in comes out, an encoder's error reaches the one who writes, files appear whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from avatarfit.contracts import InputError
+from avatarfit.media import VideoWriter, read_video
+from avatarfit.output import PictureSequence, VideoFile, contact_sheet, side_by_side, write_png
+
+
+def test_video_file_keeps_every_picture_in_order(tmp_path: Path) -> None:
+    pictures = [np.full((16, 16, 3), 10 * k, np.uint8) for k in range(20)]
+    with VideoFile(VideoWriter(tmp_path / "a.mkv", 16, 16, 25, codec="ffv1"), queued=2) as sink:
+        for picture in pictures:
+            sink.write(picture)
+    back = [f.rgb for f in read_video(tmp_path / "a.mkv")]
+    np.testing.assert_array_equal(np.stack(back), np.stack(pictures))
+
+
+def write_pictures(path: Path, picture: np.ndarray, then: Exception | None = None) -> None:
+    with VideoFile(VideoWriter(path, 16, 16, 25), queued=1) as sink:
+        for _ in range(50):
+            sink.write(picture)
+        if then is not None:
+            raise then
+
+
+def test_an_encoders_error_reaches_the_writer_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="picture came as"):
+        write_pictures(tmp_path / "a.mp4", np.zeros((8, 8, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_outside_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="stopped"):
+        write_pictures(tmp_path / "a.mp4", np.zeros((16, 16, 3), np.uint8), RuntimeError("stopped"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("channels", [None, 3, 4])
+def test_png_round_trip(tmp_path: Path, channels: int | None) -> None:
+    shape = (5, 7) if channels is None else (5, 7, channels)
+    picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    write_png(tmp_path / "a.png", picture)
+    np.testing.assert_array_equal(iio.imread(tmp_path / "a.png"), picture)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_png_refusals(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no folder"):
+        write_png(tmp_path / "no" / "a.png", np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(ValueError, match="wanted uint8"):
+        write_png(tmp_path / "a.png", np.zeros((2, 2, 3)))
+
+
+def test_sequence_is_numbered(tmp_path: Path) -> None:
+    sequence = PictureSequence(tmp_path / "deep" / "frames")
+    for level in (1, 2):
+        sequence.write(np.full((2, 2, 3), level, np.uint8))
+    assert sorted(p.name for p in sequence.folder.iterdir()) == ["000000.png", "000001.png"]
+    assert (iio.imread(sequence.folder / "000001.png") == 2).all()
+
+
+def test_contact_sheet_places() -> None:
+    pictures = [np.full((3, 4, 3), 100 + k, np.uint8) for k in range(5)]
+    sheet = contact_sheet(pictures, columns=2, gap_px=1)
+    assert sheet.shape == (3 * 4 + 1, 2 * 5 + 1, 3)
+    for k in range(5):
+        row, column = divmod(k, 2)
+        assert (sheet[1 + row * 4 : 4 + row * 4, 1 + column * 5 : 5 + column * 5] == 100 + k).all()
+    with pytest.raises(ValueError, match="one size"):
+        contact_sheet([])
+
+
+def test_side_by_side_multiplies_the_error() -> None:
+    truth, rendered = np.full((2, 2, 3), 100, np.uint8), np.full((2, 2, 3), 90, np.uint8)
+    row = side_by_side(truth, rendered)
+    assert (row[:, :2] == 100).all()
+    assert (row[:, 2:4] == 90).all()
+    assert (row[:, 4:] == 40).all()
