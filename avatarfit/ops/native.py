@@ -9,7 +9,7 @@ import os
 import sysconfig
 import threading
 from collections.abc import Iterator
-from ctypes import c_char_p, c_float, c_int32, c_int64, c_void_p
+from ctypes import c_char_p, c_double, c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,13 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "af_set_isa": ([c_char_p], c_int32),
     "af_threads": ([], c_int32),
     "af_set_threads": ([c_int32], c_int32),
+    "af_constant": ([c_char_p], c_double),
     "af_workspace_create": ([], c_void_p),
     "af_workspace_destroy": ([c_void_p], None),
     "af_blend": ([c_void_p] * 4 + [c_int64, c_int32, c_int32, c_void_p], c_int32),
     "af_blend_backward": ([c_void_p] * 4 + [c_int64, c_int32, c_int32, c_void_p, c_void_p], c_int32),
     "af_blend_adam_step": (
-        [c_void_p] * 9 + [c_int64, c_int32, c_int32, c_void_p, c_void_p] + [c_float] * 6 + [c_void_p],
+        [c_void_p] * 9 + [c_int64, c_int32, c_int32, c_void_p, c_void_p, c_double, c_double] + [c_float] * 4 + [c_void_p],
         c_int32,
     ),
     "af_project": ([c_void_p] * 4 + [c_int64, *_CAMERA, c_void_p], c_int32),

@@ -1,0 +1,177 @@
+/* The C interface of the library: picks an instruction set once, then passes every call on. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/table.h"
+#include "shared/constants.h"
+
+#define AF_ABI_VERSION 1
+#define AF_API __attribute__((visibility("default")))
+
+extern const af_table af_table_baseline;
+#if AF_HAVE_AVX2
+extern const af_table af_table_avx2;
+#endif
+#if AF_HAVE_AVX512
+extern const af_table af_table_avx512;
+#endif
+
+static const af_table *chosen;
+
+static const af_table *find(const char *name) {
+#if AF_HAVE_AVX512
+  if (!strcmp(name, "avx512"))
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+                   __builtin_cpu_supports("fma")
+               ? &af_table_avx512
+               : 0;
+#endif
+#if AF_HAVE_AVX2
+  if (!strcmp(name, "avx2"))
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")
+               ? &af_table_avx2
+               : 0;
+#endif
+  return strcmp(name, "baseline") ? 0 : &af_table_baseline;
+}
+
+static const af_table *table(void) {
+  if (!chosen) {
+#if AF_HAVE_AVX2
+    __builtin_cpu_init();
+#endif
+    const af_table *best = find("avx512");
+    if (!best) best = find("avx2");
+    chosen = best ? best : &af_table_baseline;
+  }
+  return chosen;
+}
+
+AF_API int af_abi_version(void) { return AF_ABI_VERSION; }
+
+AF_API const char *af_isa(void) { return table()->name; }
+
+/* 0 when taken; 1 when this build or this machine lacks it. */
+AF_API int af_set_isa(const char *name) {
+  table();
+  const af_table *wanted = find(name);
+  if (wanted) chosen = wanted;
+  return !wanted;
+}
+
+AF_API int af_threads(void) { return af_thread_count(); }
+
+AF_API int af_set_threads(int count) {
+  af_set_thread_count(count);
+  return AF_OK;
+}
+
+AF_API af_workspace *af_workspace_create(void) {
+  af_workspace *workspace = calloc(1, sizeof *workspace);
+  if (workspace) workspace->binned_splats = -1;
+  return workspace;
+}
+
+AF_API void af_workspace_destroy(af_workspace *workspace) {
+  if (!workspace) return;
+  for (int i = 0; i < AF_SLOT_COUNT; i++) af_release(&workspace->slots[i]);
+  for (int i = 0; i < AF_MAX_THREADS; i++) {
+    af_release(&workspace->spans[i]);
+    af_release(&workspace->scratch[i]);
+  }
+  free(workspace);
+}
+
+/* `name` is a number of shared/constants.h; 0 for an unknown name. For the test that holds layout.py against it. */
+AF_API double af_constant(const char *name) {
+  static const struct { const char *name; double value; } constants[] = {
+      {"ATTRIBUTE_COUNT", AF_ATTRIBUTES}, {"SPLAT_COUNT", AF_SPLAT},
+      {"CULLED_DEPTH", AF_CULLED_DEPTH}, {"NEAR_CM", AF_NEAR_CM},
+      {"DILATION_PX2", AF_DILATION_PX2}, {"TANGENT_MARGIN", AF_TANGENT_MARGIN},
+      {"SUPPORT_SIGMAS", AF_SUPPORT_SIGMAS}, {"ALPHA_MAX", AF_ALPHA_MAX},
+      {"ALPHA_MIN", AF_ALPHA_MIN}, {"TRANSMITTANCE_MIN", AF_TRANSMITTANCE_MIN},
+      {"SSIM_WINDOW", 2 * AF_SSIM_HALF + 1}, {"SSIM_C1", AF_SSIM_C1}, {"SSIM_C2", AF_SSIM_C2},
+  };
+  for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
+    if (!strcmp(name, constants[i].name)) return constants[i].value;
+  return 0;
+}
+
+static int groups_fit(const int32_t *group, int64_t n, int groups) {
+  int outside = 0;
+  for (int64_t i = 0; i < n; i++) outside |= (uint32_t)group[i] >= (uint32_t)groups;
+  return !outside;
+}
+
+AF_API int af_blend(const float *base, const float *deltas, const float *weights, const int32_t *group, int64_t n, int k,
+                    int groups, float *out) {
+  if (!groups_fit(group, n, groups)) return AF_BAD_VALUE;
+  return table()->blend(base, deltas, weights, group, n, k, groups, out);
+}
+
+/* Either gradient may be null; weights may be null where grad_deltas is. */
+AF_API int af_blend_backward(const float *grad, const float *deltas, const float *weights, const int32_t *group,
+                             int64_t n, int k, int groups, float *grad_deltas, float *grad_weights) {
+  if (!groups_fit(group, n, groups)) return AF_BAD_VALUE;
+  return table()->blend_backward(grad, deltas, weights, group, n, k, groups, grad_deltas, grad_weights);
+}
+
+AF_API int af_blend_adam_step(float *base, float *deltas, float *base_first, float *base_second, float *deltas_first,
+                              float *deltas_second, const float *grad, const float *weights, const int32_t *group,
+                              int64_t n, int k, int groups, const float *lr, const float *delta_lr, double beta1,
+                              double beta2, float eps, float first_factor, float root_factor, float delta_weight_decay,
+                              float *grad_weights) {
+  if (!groups_fit(group, n, groups)) return AF_BAD_VALUE;
+  return table()->blend_adam_step(base, deltas, base_first, base_second, deltas_first, deltas_second, grad, weights,
+                                  group, n, k, groups, lr, delta_lr, beta1, beta2, eps, first_factor, root_factor,
+                                  delta_weight_decay, grad_weights);
+}
+
+AF_API int af_project(const float *attributes, const float *skin, const float *head, const float *torso, int64_t n,
+                      float focal, float center_x, float center_y, int width, int height, float *splats) {
+  return table()->project(attributes, skin, head, torso, n, focal, center_x, center_y, width, height, splats);
+}
+
+AF_API int af_project_backward(const float *attributes, const float *skin, const float *head, const float *torso,
+                               int64_t n, float focal, float center_x, float center_y, int width, int height,
+                               const float *grad, float *grad_attributes, float *grad_skin, float *grad_head,
+                               float *grad_torso) {
+  return table()->project_backward(attributes, skin, head, torso, n, focal, center_x, center_y, width, height, grad,
+                                   grad_attributes, grad_skin, grad_head, grad_torso);
+}
+
+AF_API int af_rasterise(af_workspace *workspace, const float *splats, int64_t n, int height, int width, float *image) {
+  return table()->rasterise(workspace, splats, n, height, width, image);
+}
+
+AF_API int af_rasterise_backward(af_workspace *workspace, const float *splats, int64_t n, int height, int width,
+                                 const float *image, const float *grad_image, float *grad_splats) {
+  return table()->rasterise_backward(workspace, splats, n, height, width, image, grad_image, grad_splats);
+}
+
+AF_API int af_rasterise_over(af_workspace *workspace, const float *splats, int64_t n, int height, int width,
+                             const uint8_t *background, uint8_t *out) {
+  return table()->rasterise_over(workspace, splats, n, height, width, background, out);
+}
+
+AF_API int af_render_over(af_workspace *workspace, const float *base, const float *deltas, const float *weights,
+                          const int32_t *group, int64_t n, int k, int groups, const float *skin, const float *head,
+                          const float *torso, float focal, float center_x, float center_y, int width, int height,
+                          const uint8_t *background, uint8_t *out) {
+  if (!groups_fit(group, n, groups)) return AF_BAD_VALUE;
+  const af_table *t = table();
+  float *attributes = af_reserve(&workspace->slots[AF_SLOT_ATTRIBUTES], (size_t)n * AF_ATTRIBUTES * sizeof(float));
+  float *splats = af_reserve(&workspace->slots[AF_SLOT_SPLATS], (size_t)n * AF_SPLAT * sizeof(float));
+  if (!attributes || !splats) return AF_NO_MEMORY;
+  int status = t->blend(base, deltas, weights, group, n, k, groups, attributes);
+  if (!status)
+    status = t->project(attributes, skin, head, torso, n, focal, center_x, center_y, width, height, splats);
+  if (!status) status = t->rasterise_over(workspace, splats, n, height, width, background, out);
+  return status;
+}
+
+AF_API int af_l1_dssim(af_workspace *workspace, const float *image, const float *target, const float *weight, int height,
+                       int width, float dssim_fraction, float *loss, float *grad) {
+  return table()->l1_dssim(workspace, image, target, weight, height, width, dssim_fraction, loss, grad);
+}

@@ -1,0 +1,29 @@
+/* Every kernel, compiled once for each instruction set with AF_ISA naming it. One translation unit, so all is static. */
+#include "cpu/table.h"
+
+#include "cpu/simd.h"
+
+#include "cpu/blend.h"
+#include "cpu/loss.h"
+#include "cpu/project.h"
+#include "cpu/raster_bins.h"
+#include "cpu/rasterise.h"
+
+#define AF_JOIN_(a, b) a##b
+#define AF_JOIN(a, b) AF_JOIN_(a, b)
+#define AF_TEXT_(a) #a
+#define AF_TEXT(a) AF_TEXT_(a)
+
+extern const af_table AF_JOIN(af_table_, AF_ISA);
+const af_table AF_JOIN(af_table_, AF_ISA) = {
+    .name = AF_TEXT(AF_ISA),
+    .blend = blend,
+    .blend_backward = blend_backward,
+    .blend_adam_step = blend_adam_step,
+    .project = project,
+    .project_backward = project_backward,
+    .rasterise = rasterise,
+    .rasterise_backward = rasterise_backward,
+    .rasterise_over = rasterise_over,
+    .l1_dssim = l1_dssim,
+};

@@ -1,0 +1,226 @@
+/* Depth order and bins: for every 4x4-pixel block, the splats that may touch it, front to back.
+   One radix sort of the splats, then a counting sort of (block, splat) pairs, which keeps the depth order by itself. */
+#include <math.h>
+
+#include "cpu/table.h"
+
+#define BLOCK 4
+#define FORWARD_PARTS_PER_THREAD 8
+
+/* A drawable splat in depth order. alpha = 2^(log2_opacity - (qa dx^2 + qb dx dy + qc dy^2)). */
+typedef struct {
+  float mean_x, mean_y, qa, qb, qc, log2_opacity, red, green, blue;
+  int32_t index;
+  float pad[2];
+} record;
+
+/* Blocks x0..x1 of one block row. */
+typedef struct { uint32_t id; uint16_t row, x0, x1, pad; } span;
+
+typedef struct {
+  af_workspace *ws;
+  const float *splats;
+  int height, width, rows, cols, parts;
+  int drawn;                /* records */
+  const uint32_t *order;    /* their indices, front to back */
+  record *records;
+  int32_t *counts;          /* [parts, rows, cols + 1]: differences, then write positions */
+  int32_t *starts;          /* [rows * cols + 1] */
+  uint32_t *list;
+  int32_t *used;            /* by block: entries that the forward pass looked at */
+  int64_t span_counts[AF_MAX_THREADS];
+  int failed[AF_MAX_THREADS];
+  /* what the blocks are for */
+  float *image;
+  const float *image_in, *grad_image;
+  const uint8_t *background;
+  uint8_t *out;
+  float *grad_rows;         /* [parts, drawn, 12] */
+  float *grad_splats;
+} raster_job;
+
+INLINE int is_drawable(const float *s) {
+  float a = s[2], b = s[3], c = s[4];
+  /* Written so that NaN fails, and infinity too. */
+  return s[9] > 0.0f && s[5] >= AF_ALPHA_MIN && s[5] < INFINITY && a > 0.0f && c > 0.0f && a * c - b * b > 0.0f &&
+         a * c - b * b < INFINITY && fabsf(s[0]) < INFINITY && fabsf(s[1]) < INFINITY;
+}
+
+/* Stable sort by depth. Positive floats order as their bits do; only the bits in which the keys differ are sorted by. */
+static const uint32_t *sort_by_depth(uint32_t *memory, int64_t n, const float *splats, int *drawn) {
+  uint32_t *keys = memory, *ids = memory + n, *keys2 = memory + 2 * n, *ids2 = memory + 3 * n;
+  uint32_t lowest = UINT32_MAX, highest = 0;
+  int m = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const float *s = splats + i * AF_SPLAT;
+    if (!is_drawable(s)) continue;
+    memcpy(keys + m, s + 9, 4);
+    lowest = keys[m] < lowest ? keys[m] : lowest;
+    highest = keys[m] > highest ? keys[m] : highest;
+    ids[m++] = (uint32_t)i;
+  }
+  *drawn = m;
+  int bits = m ? 32 - __builtin_clz((highest - lowest) | 1) : 0;
+  int passes = (bits + 10) / 11, digit = passes ? (bits + passes - 1) / passes : 0;
+  uint32_t mask = (1u << digit) - 1;
+  for (int pass = 0; pass < passes; pass++) {
+    uint32_t histogram[2048] = {0}, total = 0;
+    int shift = pass * digit;
+    for (int i = 0; i < m; i++) histogram[(keys[i] - lowest) >> shift & mask]++;
+    for (uint32_t d = 0; d <= mask; d++) {
+      uint32_t count = histogram[d];
+      histogram[d] = total;
+      total += count;
+    }
+    for (int i = 0; i < m; i++) {
+      uint32_t to = histogram[(keys[i] - lowest) >> shift & mask]++;
+      keys2[to] = keys[i];
+      ids2[to] = ids[i];
+    }
+    uint32_t *swap = keys;
+    keys = keys2, keys2 = swap;
+    swap = ids, ids = ids2, ids2 = swap;
+  }
+  return ids;
+}
+
+INLINE int clamp_block(float x, int high) { return x < 0.0f ? 0 : x > (float)high ? high : (int)x; }
+
+/* Which blocks the ellipse alpha >= 1/255 reaches: for each block row, the ellipse's exact extent over that band. */
+static void bin_part(int part, int parts, void *context) {
+  raster_job *job = context;
+  int stride = job->cols + 1;
+  int32_t *counts = job->counts + (int64_t)part * job->rows * stride;
+  memset(counts, 0, (size_t)job->rows * stride * sizeof *counts);
+  af_buffer *buffer = &job->ws->spans[part];
+  span *spans = buffer->data;
+  int64_t count = 0, capacity = (int64_t)(buffer->bytes / sizeof(span));
+  for (int64_t i = share(job->drawn, part, parts), end = share(job->drawn, part + 1, parts); i < end; i++) {
+    const float *s = job->splats + (int64_t)job->order[i] * AF_SPLAT;
+    record *r = job->records + i;
+    r->mean_x = s[0], r->mean_y = s[1];
+    r->qa = 0.5f * AF_LOG2E * s[2], r->qb = AF_LOG2E * s[3], r->qc = 0.5f * AF_LOG2E * s[4];
+    r->log2_opacity = log2f(s[5]);
+    r->red = s[6], r->green = s[7], r->blue = s[8];
+    r->index = (int32_t)job->order[i];
+    /* qa dx^2 + qb dx dy + qc dy^2 <= level; a little slack, since the pixels test themselves. */
+    float level = r->log2_opacity - AF_LOG2_ALPHA_MIN + 1e-4f;
+    float det = r->qa * r->qc - 0.25f * r->qb * r->qb;
+    float half_x = sqrtf(level * r->qc / det) * 1.0001f, half_y = sqrtf(level * r->qa / det) * 1.0001f;
+    float top = (r->mean_y - half_y - (BLOCK - 0.5f)) * (1.0f / BLOCK);
+    float bottom = (r->mean_y + half_y - 0.5f) * (1.0f / BLOCK);
+    if (!(bottom >= 0.0f) || !(top <= (float)(job->rows - 1))) continue;
+    int first = clamp_block(ceilf(top), job->rows - 1), last = clamp_block(floorf(bottom), job->rows - 1);
+    if (count + (last - first + 1) > capacity) {
+      capacity = 2 * capacity + 4096 + job->rows;
+      spans = af_grow(buffer, (size_t)capacity * sizeof(span));
+      if (!spans) {
+        job->failed[part] = 1;
+        return;
+      }
+    }
+    float inverse_a = 1.0f / r->qa, slope = 0.5f * r->qb * inverse_a, narrow = det * inverse_a;
+    float extreme = 0.5f * r->qb / r->qc * half_x; /* minus the dy at which dx is largest */
+    for (int row = first; row <= last; row++) {
+      float low = row * (float)BLOCK + 0.5f - r->mean_y, high = low + (BLOCK - 1);
+      low = low < -half_y ? -half_y : low;
+      high = high > half_y ? half_y : high;
+      float dy_right = -extreme < low ? low : -extreme > high ? high : -extreme;
+      float dy_left = extreme < low ? low : extreme > high ? high : extreme;
+      float root_right = level - narrow * dy_right * dy_right, root_left = level - narrow * dy_left * dy_left;
+      float right = -slope * dy_right + sqrtf((root_right > 0 ? root_right : 0) * inverse_a);
+      float left = -slope * dy_left - sqrtf((root_left > 0 ? root_left : 0) * inverse_a);
+      float from = (r->mean_x + left - (BLOCK - 0.5f) - 1e-3f) * (1.0f / BLOCK);
+      float to = (r->mean_x + right - 0.5f + 1e-3f) * (1.0f / BLOCK);
+      if (!(to >= 0.0f) || !(from <= (float)(job->cols - 1))) continue;
+      int x0 = clamp_block(ceilf(from), job->cols - 1), x1 = clamp_block(floorf(to), job->cols - 1);
+      if (x0 > x1) continue;
+      counts[row * stride + x0]++;
+      counts[row * stride + x1 + 1]--;
+      spans[count++] = (span){(uint32_t)i, (uint16_t)row, (uint16_t)x0, (uint16_t)x1, 0};
+    }
+  }
+  job->span_counts[part] = count;
+}
+
+static void fill_part(int part, int parts, void *context) {
+  (void)parts;
+  raster_job *job = context;
+  const span *spans = job->ws->spans[part].data;
+  int32_t *cursor = job->counts + (int64_t)part * job->rows * (job->cols + 1);
+  for (int64_t i = 0; i < job->span_counts[part]; i++) {
+    span s = spans[i];
+    int32_t *at = cursor + s.row * (job->cols + 1);
+    for (int x = s.x0; x <= s.x1; x++) job->list[at[x]++] = s.id;
+  }
+}
+
+/* Turns the counts of every part into the positions that it writes to; returns the number of pairs. */
+static int64_t place(raster_job *job) {
+  int stride = job->cols + 1;
+  int64_t total = 0;
+  for (int row = 0; row < job->rows; row++) {
+    int32_t running[AF_MAX_THREADS] = {0};
+    for (int x = 0; x < job->cols; x++) {
+      job->starts[row * job->cols + x] = (int32_t)total;
+      for (int part = 0; part < job->parts; part++) {
+        int32_t *count = job->counts + ((int64_t)part * job->rows + row) * stride + x;
+        running[part] += *count;
+        *count = (int32_t)total;
+        total += running[part];
+      }
+    }
+    if (total > INT32_MAX / 2) return -1;
+  }
+  job->starts[(int64_t)job->rows * job->cols] = (int32_t)total;
+  return total;
+}
+
+static void lay_out(raster_job *job, af_workspace *ws, const float *splats, int height, int width) {
+  *job = (raster_job){.ws = ws, .splats = splats, .height = height, .width = width, .parts = af_thread_count(),
+                      .rows = (height + BLOCK - 1) / BLOCK, .cols = (width + BLOCK - 1) / BLOCK};
+}
+
+/* Bins are in the workspace already when the same splats were binned last, as in the backward of the last forward. */
+static int bins_are_current(raster_job *job, int64_t n) {
+  af_workspace *ws = job->ws;
+  if (ws->binned_splats != n || ws->binned_height != job->height || ws->binned_width != job->width ||
+      ws->binned_parts != job->parts || ws->binned_by != (const void *)bins_are_current)
+    return 0;
+  if (memcmp(ws->slots[AF_SLOT_SAVED].data, job->splats, (size_t)n * AF_SPLAT * sizeof(float))) return 0;
+  job->drawn = ws->binned_drawn;
+  job->records = ws->slots[AF_SLOT_RECORDS].data;
+  job->starts = ws->slots[AF_SLOT_STARTS].data;
+  job->list = ws->slots[AF_SLOT_LIST].data;
+  job->used = ws->slots[AF_SLOT_USED].data;
+  return 1;
+}
+
+static int make_bins(raster_job *job, int64_t n) {
+  af_workspace *ws = job->ws;
+  ws->binned_splats = -1;
+  if (n > INT32_MAX / 64) return AF_NO_MEMORY;
+  int64_t blocks = (int64_t)job->rows * job->cols;
+  uint32_t *keys = af_reserve(&ws->slots[AF_SLOT_KEYS], (size_t)n * 16 + 4);
+  job->records = af_reserve(&ws->slots[AF_SLOT_RECORDS], ((size_t)n + 1) * sizeof(record));
+  job->counts = af_reserve(&ws->slots[AF_SLOT_COUNTS], (size_t)job->parts * (blocks + job->rows) * sizeof(int32_t));
+  job->starts = af_reserve(&ws->slots[AF_SLOT_STARTS], (size_t)(blocks + 1) * sizeof(int32_t));
+  job->used = af_reserve(&ws->slots[AF_SLOT_USED], (size_t)blocks * sizeof(int32_t));
+  void *saved = af_reserve(&ws->slots[AF_SLOT_SAVED], (size_t)n * AF_SPLAT * sizeof(float) + 4);
+  if (!keys || !job->records || !job->counts || !job->starts || !job->used || !saved) return AF_NO_MEMORY;
+  job->order = sort_by_depth(keys, n, job->splats, &job->drawn);
+  af_parallel(job->parts, bin_part, job);
+  for (int part = 0; part < job->parts; part++)
+    if (job->failed[part]) return AF_NO_MEMORY;
+  int64_t pairs = place(job);
+  job->list = pairs < 0 ? 0 : af_reserve(&ws->slots[AF_SLOT_LIST], (size_t)(pairs + 1) * sizeof(uint32_t));
+  if (!job->list) return AF_NO_MEMORY;
+  af_parallel(job->parts, fill_part, job);
+  for (int64_t b = 0; b < blocks; b++) job->used[b] = job->starts[b + 1] - job->starts[b];
+  if (n) memcpy(saved, job->splats, (size_t)n * AF_SPLAT * sizeof(float));
+  ws->binned_splats = n;
+  ws->binned_height = job->height, ws->binned_width = job->width, ws->binned_parts = job->parts;
+  ws->binned_drawn = job->drawn;
+  ws->binned_by = (const void *)bins_are_current;
+  return AF_OK;
+}

@@ -1,0 +1,35 @@
+/* The operations of one instruction set. api.c holds the chosen table; kernels.c fills one each time it is compiled. */
+#ifndef AF_TABLE_H
+#define AF_TABLE_H
+
+#include <stdint.h>
+
+#include "cpu/workspace.h"
+
+enum { AF_OK = 0, AF_BAD_VALUE = 1, AF_NO_MEMORY = 2 };
+
+typedef struct {
+  const char *name;
+  int (*blend)(const float *base, const float *deltas, const float *weights, const int32_t *group, int64_t n, int k,
+               int groups, float *out);
+  int (*blend_backward)(const float *grad, const float *deltas, const float *weights, const int32_t *group, int64_t n,
+                        int k, int groups, float *grad_deltas, float *grad_weights);
+  int (*blend_adam_step)(float *base, float *deltas, float *base_first, float *base_second, float *deltas_first,
+                         float *deltas_second, const float *grad, const float *weights, const int32_t *group, int64_t n,
+                         int k, int groups, const float *lr, const float *delta_lr, double beta1, double beta2, float eps,
+                         float first_factor, float root_factor, float delta_weight_decay, float *grad_weights);
+  int (*project)(const float *attributes, const float *skin, const float *head, const float *torso, int64_t n,
+                 float focal, float center_x, float center_y, int width, int height, float *splats);
+  int (*project_backward)(const float *attributes, const float *skin, const float *head, const float *torso, int64_t n,
+                          float focal, float center_x, float center_y, int width, int height, const float *grad,
+                          float *grad_attributes, float *grad_skin, float *grad_head, float *grad_torso);
+  int (*rasterise)(af_workspace *workspace, const float *splats, int64_t n, int height, int width, float *image);
+  int (*rasterise_backward)(af_workspace *workspace, const float *splats, int64_t n, int height, int width,
+                            const float *image, const float *grad_image, float *grad_splats);
+  int (*rasterise_over)(af_workspace *workspace, const float *splats, int64_t n, int height, int width,
+                        const uint8_t *background, uint8_t *out);
+  int (*l1_dssim)(af_workspace *workspace, const float *image, const float *target, const float *weight, int height,
+                  int width, float dssim_fraction, float *loss, float *grad);
+} af_table;
+
+#endif

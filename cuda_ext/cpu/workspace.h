@@ -1,0 +1,44 @@
+/* Scratch memory that grows and is kept between calls: a fresh large allocation costs a page fault for every 4 KiB. */
+#ifndef AF_WORKSPACE_H
+#define AF_WORKSPACE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cpu/threads.h"
+
+typedef struct { void *data; size_t bytes; } af_buffer;
+
+enum {
+  AF_SLOT_KEYS,
+  AF_SLOT_RECORDS,
+  AF_SLOT_COUNTS,
+  AF_SLOT_STARTS,
+  AF_SLOT_LIST,
+  AF_SLOT_USED,
+  AF_SLOT_GRAD_ROWS,
+  AF_SLOT_SAVED,
+  AF_SLOT_LOSS_PADDED,
+  AF_SLOT_LOSS_MAPS,
+  AF_SLOT_LOSS_ROWS,
+  AF_SLOT_ATTRIBUTES,
+  AF_SLOT_SPLATS,
+  AF_SLOT_COUNT
+};
+
+typedef struct af_workspace {
+  af_buffer slots[AF_SLOT_COUNT];
+  af_buffer spans[AF_MAX_THREADS];   /* each part grows its own */
+  af_buffer scratch[AF_MAX_THREADS];
+  /* What the bins in the slots were made for; splats are compared byte by byte, so stale bins are never used. */
+  int64_t binned_splats;
+  int binned_height, binned_width, binned_parts, binned_drawn;
+  const void *binned_by;
+} af_workspace;
+
+/* At least `bytes`, aligned to 64, contents undefined (kept by af_grow); null when there is no memory. */
+void *af_reserve(af_buffer *buffer, size_t bytes);
+void *af_grow(af_buffer *buffer, size_t bytes);
+void af_release(af_buffer *buffer);
+
+#endif
