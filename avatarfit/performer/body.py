@@ -71,7 +71,7 @@ def hairline_cm(angle: np.ndarray) -> np.ndarray:
     return np.interp(
         degrees,
         [0, 20, 34, 44, 54, 64, 72, 80, 90, 100, 112, 125, 140, 180],
-        [-7.6, -7.3, -6.6, -5.0, -3.2, -1.8, 0.6, 1.2, -0.6, -2.4, -1.0, 3.5, 6.5, 7.5],
+        [-7.0, -6.9, -6.2, -4.8, -3.2, -1.8, 0.6, 1.2, -0.6, -2.4, -1.0, 3.5, 6.5, 7.5],
     )
 
 
@@ -84,13 +84,14 @@ def hair(atlas: Atlas, rng: np.random.Generator) -> Surface:
     direction = np.stack([np.sin(polar) * np.sin(angle), -np.cos(polar), -np.sin(polar) * np.cos(angle)], axis=-1)
     skull = 1 / np.linalg.norm(direction / SKULL_AXES_CM, axis=-1)
     y = SKULL_CENTER_CM[1] + direction[..., 1] * skull
-    above = hairline_cm(angle) - y
     strand = hair_strand(direction)
+    ragged = 0.16 * np.sin(strand[..., 0] * 3.7 + 1.0) + 0.12 * np.sin(strand[..., 0] * 8.3)
+    above = hairline_cm(angle) - y + ragged * smooth_step(np.cos(angle), 0.3, 0.8)
     clump = 0.10 * np.sin(strand[..., 0] * 2.6 + 1.3 * np.sin(strand[..., 1] * 0.35)) + 0.07 * np.sin(
         strand[..., 0] * 6.1 + rng.uniform(0, 6)
     )
     top = smooth_step(-y, 1.5, 9)
-    full = 0.55 + 0.95 * top + 0.35 * top * np.clip(-direction[..., 2], 0, 1)
+    full = 0.60 + 1.15 * top + 0.75 * top * np.clip(-direction[..., 2], 0, 1)
     thickness = np.where(above > 0, full * np.sqrt(smooth_step(above, -0.1, 2.6)), 0) + clump * smooth_step(above, -0.3, 1.5)
     thickness += np.clip(above, -2, 0) * 0.55 - 0.02
     vertices = SKULL_CENTER_CM + direction * (skull + thickness)[..., None]
@@ -148,10 +149,12 @@ def eyeballs(shape: fs.FaceShape, atlas: Atlas) -> list[Surface]:
     flat = np.stack([np.sin(polar) * np.cos(turn), np.sin(polar) * np.sin(turn), -np.cos(polar)], axis=-1)
     spread = np.stack([polar * np.cos(turn), polar * np.sin(turn)], axis=-1) * fs.EYEBALL_RADIUS_CM
     texture = atlas.place("eye", (6.0 + spread * EYE_TEXTURE_SCALE * 0.86).reshape(-1, 2))
+    # The upper lid and its lashes keep light from the eye.
+    shade = 1 - 0.42 * smooth_step(-flat[..., 1] * fs.EYEBALL_RADIUS_CM, 0.05, 0.62)
     for side in range(2):
         vertices = shape.eye_centers_cm[side] + flat.reshape(-1, 3) * fs.EYEBALL_RADIUS_CM
         triangles = outward(vertices, grid_triangles(rows, columns, closed=True), shape.eye_centers_cm[side])
-        out.append(Surface("eye", vertices, triangles, texture, np.ones(len(vertices)), EYE, HEAD, 1.0))
+        out.append(Surface("eye", vertices, triangles, texture, shade.reshape(-1), EYE, HEAD, 1.0))
     return out
 
 
@@ -198,11 +201,8 @@ def mouth_interior(shape: fs.FaceShape, atlas: Atlas) -> list[Surface]:
     out = []
     vertices = cavity_positions(rest)
     n = len(_LIP_LOOP)
-    triangles = np.concatenate([grid_triangles(3, n, closed=True)])
-    spread = vertices + np.concatenate([np.zeros((n, 3)), np.zeros((2 * n, 3))])
-    opened = fs.SHAPES.index("jaw")
-    spread = cavity_positions(rest + shape.shapes_cm[opened])
-    triangles = outward(spread, triangles, mouth + [0, 1, 8])
+    opened = cavity_positions(rest + shape.shapes_cm[fs.SHAPES.index("jaw")])
+    triangles = outward(opened, grid_triangles(3, n, closed=True), mouth + [0, 1, 8])
     shade = np.repeat([0.9, 0.5, 0.18], n)
     spot = np.tile(atlas.place("cavity", np.array([2.0, 2.0])), (3 * n, 1))
     out.append(Surface("cavity", vertices, triangles, spot, shade, CAVITY, MOUTH, 2.0))
@@ -211,7 +211,7 @@ def mouth_interior(shape: fs.FaceShape, atlas: Atlas) -> list[Surface]:
         rows = np.linspace(0, 1, 5)
         width, depth = (2.25, 2.6) if upper else (2.0, 2.3)
         front = mouth[2] + (0.95 if upper else 1.15)
-        top, height = (mouth[1] - 0.80, 0.90) if upper else (mouth[1] - 0.02, 0.80)
+        top, height = (mouth[1] - 0.75, 1.08) if upper else (mouth[1] + 0.10, 0.85)
         a, r = np.meshgrid(angle, rows)
         inset = 0.10 * (2 * r - 1) ** 2
         ragged = 0.05 * np.abs(np.sin(a * 7.0)) * r if upper else -0.04 * np.abs(np.sin(a * 8.0)) * (1 - r)
@@ -223,7 +223,7 @@ def mouth_interior(shape: fs.FaceShape, atlas: Atlas) -> list[Surface]:
         texture = atlas.place("teeth", np.stack([7 + a * 4.6, line + 0.1 + r * 1.2], axis=-1).reshape(-1, 2))
         shade = (0.95 - 0.55 * smooth_step(np.abs(a), 0.35, 1.2)) * (1.0 if upper else 0.86)
         out.append(
-            Surface("teeth", vertices, triangles, texture, shade.reshape(-1), TEETH, MOUTH, 1.5 if upper else 1.6)
+            Surface("teeth", vertices, triangles, texture, shade.reshape(-1), TEETH, MOUTH, 0.5 if upper else 0.55)
         )
     polar, turn = np.meshgrid(np.linspace(0.01, np.pi / 2, 7), np.linspace(0, 2 * np.pi, 16, False), indexing="ij")
     ball = np.stack([np.sin(polar) * np.cos(turn), np.sin(polar) * np.sin(turn), -np.cos(polar)], axis=-1)
@@ -231,7 +231,7 @@ def mouth_interior(shape: fs.FaceShape, atlas: Atlas) -> list[Surface]:
     vertices = center + ball.reshape(-1, 3) * [1.7, 0.75, 1.9]
     triangles = outward(vertices, grid_triangles(7, 16, closed=True), center)
     texture = np.tile(atlas.place("tongue", np.array([2.0, 2.0])), (len(vertices), 1))
-    out.append(Surface("tongue", vertices, triangles, texture, np.full(len(vertices), 0.62), CAVITY, MOUTH, 1.5))
+    out.append(Surface("tongue", vertices, triangles, texture, np.full(len(vertices), 0.55), CAVITY, MOUTH, 0.35))
     return out
 
 
@@ -239,5 +239,5 @@ def cavity_positions(landmarks_cm: np.ndarray) -> np.ndarray:
     """Three rings from the inner lips inwards."""
     loop = landmarks_cm[list(_LIP_LOOP)]
     center = loop.mean(axis=0)
-    rings = [loop, center + (loop - center) * 0.8 + [0, 0, 0.9], center + (loop - center) * 0.02 + [0, 0, 1.6]]
+    rings = [loop, center + (loop - center) * 0.85 + [0, 0, 0.5], center + (loop - center) * 0.02 + [0, 0, 0.9]]
     return np.concatenate(rings)

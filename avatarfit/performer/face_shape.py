@@ -41,7 +41,7 @@ IRIS_RADIUS_CM = 0.6
 
 def jaw_rotation(amount: float) -> np.ndarray:
     """Rotation matrix [3, 3] of the lower teeth and tongue about `JAW_HINGE_CM` at jaw coefficient `amount`."""
-    return Rotation.from_euler("x", -JAW_OPEN_RADIANS * amount).as_matrix()
+    return Rotation.from_euler("x", JAW_OPEN_RADIANS * amount).as_matrix()
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,9 @@ def face_shape(seed: int) -> FaceShape:
     rest = (rest + rest[canonical.mirror] * [-1, 1, 1]) / 2
     rest -= (rest[33] + rest[263]) / 2
     rest *= 8.9 / (rest[263, 0] - rest[33, 0])
+    for side in range(2):  # lids a little lower than the network's wide-eyed prior
+        upper, lower = list(UPPER_LIDS[side][1:-1]), list(LOWER_LIDS[side][1:-1])
+        rest[upper] += 0.08 * (rest[lower] - rest[upper])
     centers = []
     for side in range(2):
         lids = rest[list(UPPER_LIDS[side]) + list(LOWER_LIDS[side])]

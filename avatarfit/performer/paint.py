@@ -31,7 +31,7 @@ class Palette:
         """A palette drawn from `seed`; 0 is the demo's."""
         rng = np.random.default_rng([seed, 2])
         skins = [(224, 174, 146), (198, 144, 112), (158, 106, 78), (234, 190, 166)]
-        lips = [(190, 104, 98), (166, 88, 82), (128, 66, 60), (204, 118, 116)]
+        lips = [(182, 96, 92), (166, 88, 82), (128, 66, 60), (204, 118, 116)]
         hairs = [(70, 46, 34), (34, 26, 24), (28, 22, 20), (128, 88, 52)]
         irises = [(86, 122, 126), (104, 72, 44), (70, 48, 34), (94, 116, 84)]
         shirts = [(52, 92, 112), (128, 62, 66), (66, 96, 74), (92, 82, 122)]
@@ -95,13 +95,13 @@ def _paint_skin(atlas: Atlas, shape: fs.FaceShape, palette: Palette, rng: np.ran
 
     freckles = np.zeros(area.shape[:2], np.float32)
     for _ in range(90):
-        center = (rest[6] + rng.normal(size=2) * [3.4, 1.9] + [0, 2.6]) * texel
+        center = (rest[6] + rng.normal(size=2) * [3.2, 1.1] + [0, 2.2]) * texel
         column, row = (int(np.clip(c, 0, n - 1)) for c, n in zip(center, (area.shape[1], area.shape[0]), strict=True))
         freckles[row, column] += rng.uniform(0.25, 0.6)
     sigma = 0.07 * texel
     freckles = cv2.GaussianBlur(freckles, (0, 0), sigma) * (2 * np.pi * sigma**2)
     spot: Color = (palette.skin[0] * 0.72, palette.skin[1] * 0.58, palette.skin[2] * 0.50)
-    atlas.tint("head", np.clip(freckles, 0, 0.6), spot)
+    atlas.tint("head", np.clip(freckles, 0, 0.4), spot)
 
 
 def _paint_scalp(atlas: Atlas, palette: Palette) -> None:
@@ -121,7 +121,7 @@ def _paint_lips(atlas: Atlas, shape: fs.FaceShape, palette: Palette, rng: np.ran
     lower = np.concatenate([rest[list(fs.LOWER_OUTER_LIP)], rest[list(LOWER_INNER_LIP[::-1])]])
     red = palette.lip
     both = atlas.fill(atlas.fill(atlas.mask("head"), upper), lower, 0.07)
-    atlas.tint("head", both, red, 0.85, gloss=190)
+    atlas.tint("head", both, red, 0.8, gloss=150)
     upper_only = atlas.fill(atlas.mask("head"), upper, 0.12)
     atlas.tint("head", upper_only, (red[0] * 0.80, red[1] * 0.74, red[2] * 0.76), 0.55)
     area = atlas.region("head")
@@ -154,7 +154,7 @@ def _paint_brows(atlas: Atlas, shape: fs.FaceShape, palette: Palette, rng: np.ra
         top, bottom = rest[list(brow[:5])], rest[list(brow[9:4:-1])]
         under = np.concatenate([top, bottom[::-1]])
         base = atlas.fill(atlas.mask("head"), under, 0.13)
-        atlas.tint("head", base, (color[0], color[1], color[2]), 0.62, gloss=20)
+        atlas.tint("head", base, (color[0], color[1], color[2]), 0.50, gloss=20)
         strands = atlas.mask("head")
         for _ in range(150):
             t, h = rng.uniform(0, 4), rng.uniform(0.0, 1.0)
@@ -165,7 +165,7 @@ def _paint_brows(atlas: Atlas, shape: fs.FaceShape, palette: Palette, rng: np.ra
             outer = -1.0 if side == 0 else 1.0
             lift = np.interp(t, [0, 2, 4], [0.05, -0.12, -0.34])
             tip = root + np.array([outer * rng.uniform(0.22, 0.42), lift]) * rng.uniform(0.7, 1.1)
-            atlas.stroke(strands, np.stack([root, tip]), 0.05)
+            atlas.stroke(strands, np.stack([root, tip]), 0.035)
         atlas.tint("head", strands, (color[0] * 0.7, color[1] * 0.7, color[2] * 0.7), 0.62)
 
 

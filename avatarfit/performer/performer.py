@@ -14,7 +14,7 @@ from avatarfit.performer.atlas import Atlas
 from avatarfit.performer.paint import Palette, paint, paint_wall
 from avatarfit.performer.performance import Performance, perform
 from avatarfit.performer.rasteriser import rasterise
-from avatarfit.performer.surface import Normals, Surface
+from avatarfit.performer.surface import Normals, Surface, smooth_step
 
 _SUPERSAMPLING = 2
 _DISTANCE_CM = 80.0
@@ -97,6 +97,8 @@ class Performer:
         corners = self._triangles[found.triangle]
         normals = self._normals(vertices).astype(np.float32)
         attributes = np.concatenate([normals, self._static], axis=1)
+        # Less light falls into a mouth that is hardly open.
+        attributes[self._in_mouth, 5] *= 0.4 + 0.6 * float(smooth_step(performance.mouth_open_cm[index], 0.05, 0.7))
         mixed = np.einsum("pk,pkc->pc", found.weights, attributes[corners])
         color = self._shade(mixed, self._triangle_material[found.triangle])
 
@@ -128,6 +130,7 @@ class Performer:
         sizes = [len(s.triangles) for s in self._surfaces]
         self._triangle_material = np.repeat([s.material for s in self._surfaces], sizes)
         self._triangle_label = np.repeat([s.label for s in self._surfaces], sizes).astype(np.uint8)
+        self._in_mouth = np.repeat([s.label == body.MOUTH for s in self._surfaces], counts)
         self._bias = np.repeat([s.bias_cm for s in self._surfaces], sizes)
         texture = np.concatenate([s.texture for s in self._surfaces])
         shade = np.concatenate([s.shade for s in self._surfaces])
@@ -173,22 +176,29 @@ class Performer:
 
     def _shade(self, mixed: np.ndarray, material: np.ndarray) -> np.ndarray:
         """Colours float32 [p, 3] from interpolated normals, texture places and shade."""
-        normal = mixed[:, :3] / np.maximum(np.linalg.norm(mixed[:, :3], axis=1, keepdims=True), 1e-6)
-        sampled = _sample(self._texture, mixed[:, 3], mixed[:, 4])
-        ambient, diffuse, wrap, specular, power = _MATERIALS[material].T
-        key = np.clip((normal @ _KEY_LIGHT + wrap) / (1 + wrap), 0, 1)
-        fill = np.clip((normal @ _FILL_LIGHT + 0.4) / 1.4, 0, 1)
-        up = 0.5 - 0.5 * normal[:, 1]
-        light = (ambient * (0.72 + 0.28 * up) + 0.16 * fill)[:, None] * np.array([0.97, 1.0, 1.04], np.float32)
-        warm = np.stack([key**0.85, key, key**1.1], axis=1)  # red light bleeds furthest round the terminator
-        light = light + (diffuse[:, None] * warm) * np.array([1.05, 1.0, 0.94], np.float32)
+        nx, ny, nz, place_x, place_y, shade = np.ascontiguousarray(mixed.T)
+        length = 1 / np.sqrt(np.maximum(nx * nx + ny * ny + nz * nz, 1e-12))
+        nx, ny, nz = nx * length, ny * length, nz * length
+        sampled = _sample(self._texture, place_x, place_y)
+        ambient, diffuse, wrap, specular, power = _MATERIALS.T[:, material]
+
+        def facing(light: np.ndarray) -> np.ndarray:
+            return nx * light[0] + ny * light[1] + nz * light[2]
+
+        key = np.clip((facing(_KEY_LIGHT) + wrap) / (1 + wrap), 0, 1)
+        fill = np.clip((facing(_FILL_LIGHT) + 0.4) / 1.4, 0, 1)
+        soft = ambient * (0.86 - 0.14 * ny) + 0.16 * fill
+        rim = np.clip(facing(_RIM_LIGHT), 0, 1) * np.square(np.clip(1 + nz, 0, 1)) * 0.35
         half = _KEY_LIGHT + np.array([0, 0, -1], np.float32)
         half /= np.linalg.norm(half)
-        facing = np.clip(normal @ half, 0, 1)
-        shine = specular * (sampled[:, 3] / 255) * facing**power
-        rim = np.clip(normal @ _RIM_LIGHT, 0, 1) * np.clip(1 + normal[:, 2], 0, 1) ** 2 * 0.35
-        shaded = sampled[:, :3] * (light + rim[:, None]) * mixed[:, 5:6]
-        return shaded + 255 * (shine * np.minimum(mixed[:, 5], 1))[:, None]
+        shine = specular * sampled[:, 3] * np.exp(power * (facing(half) - 1)) * np.minimum(shade, 1)
+        # Red light bleeds furthest round the terminator.
+        bleed = (key * (1.16 - 0.16 * key), key, key * (0.9 + 0.1 * key))
+        out = np.empty((len(mixed), 3), np.float32)
+        for channel, (sky, sun) in enumerate(((0.97, 1.05), (1.0, 1.0), (1.04, 0.94))):
+            light = sky * soft + sun * diffuse * bleed[channel] + rim
+            out[:, channel] = sampled[:, channel] * light * shade + shine
+        return out
 
 
 def _sample(texture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

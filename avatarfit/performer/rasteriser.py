@@ -34,43 +34,43 @@ def rasterise(
     height_px: int,
 ) -> Fragments:
     """Nearest front-facing triangles. A triangle faces the front when its corners run clockwise in the picture."""
-    corners = points_px[triangles]
-    edge_1, edge_2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    area = edge_1[:, 0] * edge_2[:, 1] - edge_1[:, 1] * edge_2[:, 0]
-    top, bottom = corners[:, :, 1].min(axis=1), corners[:, :, 1].max(axis=1)
+    # Columns, not rows: numpy is slow at reductions along an axis of three.
+    x, y = (tuple(points_px[:, k].astype(np.float64)[triangles[:, c]] for c in range(3)) for k in range(2))
+    area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
+    top, bottom = np.minimum(np.minimum(*y[:2]), y[2]), np.maximum(np.maximum(*y[:2]), y[2])
     first_row = np.maximum(np.ceil(top - 0.5), 0).astype(np.int64)
     last_row = np.minimum(np.floor(bottom - 0.5), height_px - 1).astype(np.int64)
     chosen = np.flatnonzero((area > 1e-6) & (last_row >= first_row))
-    corners, area = corners[chosen], area[chosen].astype(np.float64)
+    x, y, area = tuple(v[chosen] for v in x), tuple(v[chosen] for v in y), area[chosen]
     rows = (last_row - first_row + 1)[chosen]
 
-    # Barycentric weight k is linear in the picture: weight_k = a_k x + b_k y + c_k.
-    x, y = corners[:, :, 0].astype(np.float64), corners[:, :, 1].astype(np.float64)
-    nxt, aft = [1, 2, 0], [2, 0, 1]
-    a = (y[:, nxt] - y[:, aft]) / area[:, None]
-    b = (x[:, aft] - x[:, nxt]) / area[:, None]
-    c = (x[:, nxt] * y[:, aft] - x[:, aft] * y[:, nxt]) / area[:, None]
-
+    # Barycentric weight k is linear in the picture: weight_k = slope_k * x + at_row_k along a row.
     owner = np.repeat(np.arange(len(chosen)), rows)
     row = first_row[chosen][owner] + _ranks(rows)
-    at_row = b[owner] * (row + 0.5)[:, None] + c[owner]
-    slope = a[owner]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        zero = -at_row / slope
-    low = np.where(slope > 0, zero, -np.inf).max(axis=1)
-    high = np.where(slope < 0, zero, np.inf).min(axis=1)
-    level_out = ((slope == 0) & (at_row < 0)).any(axis=1)
-    start = np.maximum(np.ceil(low - 0.5), 0)
-    stop = np.minimum(np.ceil(high - 0.5), width_px)  # exclusive: a shared edge is drawn once
-    count = np.where(level_out, 0, np.maximum(stop - start, 0)).astype(np.int64)
+    slopes, at_rows = [], []
+    low, high = np.full(len(row), -np.inf), np.full(len(row), np.inf)
+    for k in range(3):
+        n, m = (k + 1) % 3, (k + 2) % 3
+        slope = ((y[n] - y[m]) / area)[owner]
+        at_row = ((x[m] - x[n]) / area)[owner] * (row + 0.5) + ((x[n] * y[m] - x[m] * y[n]) / area)[owner]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            zero = -at_row / slope
+        low = np.where(slope > 0, np.maximum(low, zero), low)
+        high = np.where(slope < 0, np.minimum(high, zero), high)
+        high = np.where((slope == 0) & (at_row < 0), -np.inf, high)
+        slopes.append(slope)
+        at_rows.append(at_row)
+    start = np.clip(np.ceil(low - 0.5), 0, width_px)
+    stop = np.clip(np.ceil(high - 0.5), 0, width_px)  # exclusive: a shared edge is drawn once
+    count = np.maximum(stop - start, 0).astype(np.int64)
 
     owner_px = np.repeat(np.arange(len(count)), count)
     column = start.astype(np.int64)[owner_px] + _ranks(count)
     pixel = row[owner_px] * width_px + column
-    corner_depth = depth[triangles[chosen]].astype(np.float64)
-    depth_step = (a * corner_depth).sum(axis=1)
-    depth_row = (at_row * corner_depth[owner]).sum(axis=1) + bias[chosen][owner]
-    z = (depth_row[owner_px] + depth_step[owner][owner_px] * (column + 0.5)).astype(np.float32)
+    corner_depth = [depth[triangles[chosen, k]][owner] for k in range(3)]
+    depth_step = sum(s * d for s, d in zip(slopes, corner_depth, strict=True))
+    depth_row = sum(r * d for r, d in zip(at_rows, corner_depth, strict=True)) + bias[chosen][owner]
+    z = (depth_row[owner_px] + depth_step[owner_px] * (column + 0.5)).astype(np.float32)
 
     nearest = np.full(width_px * height_px, np.inf, np.float32)
     np.minimum.at(nearest, pixel, z)
@@ -79,8 +79,9 @@ def rasterise(
     winner[pixel[seen]] = seen
     covered = np.flatnonzero(winner >= 0)
     span = owner_px[winner[covered]]
-    inside = at_row[span] + slope[span] * (column[winner[covered]] + 0.5)[:, None]
-    return Fragments(covered, chosen[owner[span]], np.clip(inside, 0, 1).astype(np.float32))
+    middle = column[winner[covered]] + 0.5
+    weights = np.stack([r[span] + s[span] * middle for r, s in zip(at_rows, slopes, strict=True)], axis=1)
+    return Fragments(covered, chosen[owner[span]], np.clip(weights, 0, 1).astype(np.float32))
 
 
 def _ranks(counts: np.ndarray) -> np.ndarray:

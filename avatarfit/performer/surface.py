@@ -71,7 +71,7 @@ class Normals:
         """Unit normals [n, 3], outward; zero where no triangle touches."""
         a, b, c = (vertices[self._triangles[:, k]] for k in range(3))
         normals = self._gather @ np.cross(c - a, b - a)
-        return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+        return normals / np.sqrt(np.maximum(np.einsum("ni,ni->n", normals, normals), 1e-18))[:, None]
 
 
 class Subdivision:
@@ -83,7 +83,9 @@ class Subdivision:
 
     def __init__(self, count: int, triangles: np.ndarray) -> None:
         edges = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-        self._edges, inverse = np.unique(edges, axis=0, return_inverse=True)
+        self._edges, inverse, uses = np.unique(edges, axis=0, return_inverse=True, return_counts=True)
+        # Borders stay straight: what closes on another border (lips on lips) must not gape.
+        self._curved = (uses > 1).astype(np.float64)[:, None] / 8
         middle = count + inverse.reshape(-1, 3)
         a, b, c = triangles.T
         ab, bc, ca = middle.T
@@ -100,7 +102,7 @@ class Subdivision:
         edge = vertices[j] - vertices[i]
         lift = (edge * normals[j]).sum(axis=1)[:, None] * normals[j]
         lift -= (edge * normals[i]).sum(axis=1)[:, None] * normals[i]
-        return np.concatenate([vertices, (vertices[i] + vertices[j]) / 2 + lift / 8])
+        return np.concatenate([vertices, (vertices[i] + vertices[j]) / 2 + lift * self._curved])
 
     def values(self, values: np.ndarray) -> np.ndarray:
         """Any per-vertex values [n, ...], averaged to the new vertices."""
