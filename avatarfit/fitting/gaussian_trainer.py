@@ -70,7 +70,7 @@ class _State:
     """All that a checkpoint must hold to go on as if nothing had happened."""
 
     avatar: GaussianAvatar
-    moments: tuple[Tensor, Tensor, Tensor, Tensor]
+    moments: tuple[Tensor, ...]
     network: torch.optim.Adam
     generator: torch.Generator
     step: int = 0
@@ -108,7 +108,7 @@ class GaussianTrainer:
     ) -> None:
         self.settings, self.frames, self.on_event, self.checkpoint = settings, frames, on_event, checkpoint
         self.plate = torch.from_numpy(plate).float() / 255
-        backend = ops.resolve_backend("auto")
+        backend = ops.choose("auto")
         self.backend = backend.name
         on_event(Note(STAGE, f"kernels: {backend.name} ({backend.reason})"))
         torch.manual_seed(settings.seed)
@@ -123,7 +123,7 @@ class GaussianTrainer:
         )
         self.state = _State(
             avatar,
-            ops.blend_adam_moments(avatar.base, avatar.deltas),
+            _moments(avatar),
             torch.optim.Adam(avatar.weights.parameters(), lr=settings.network_rate, betas=_BETAS, eps=1e-8),
             torch.Generator().manual_seed(settings.seed),
             error=torch.zeros(avatar.count),
@@ -190,30 +190,34 @@ class GaussianTrainer:
         still = weights.detach()
 
         # The attributes are a leaf: the deltas' gradient is an outer product that the optimiser forms on the fly.
-        attributes = ops.blend(avatar.base, avatar.deltas, still, avatar.group, backend=self.backend)
+        with torch.no_grad():
+            attributes = ops.blend(avatar.base, avatar.deltas, still, avatar.group, backend=self.backend)
         attributes.requires_grad_()
-        splats = ops.project(
-            attributes, avatar.skin, self.head[frame], self.torso[frame], self.frames.camera, backend=self.backend
-        )
-        loss = self._loss(splats, frame)
+        loss = self._loss(self._project(attributes, frame), frame)
         loss.backward()
         gradient = attributes.grad
         assert gradient is not None
 
-        weights.backward(ops.blend_weights_grad(avatar.deltas, gradient, avatar.group, backend=self.backend))
+        rates = settings.attribute_rates() * rate
+        weights_gradient = ops.blend_adam_step_(
+            avatar.base, avatar.deltas, *state.moments, gradient, still, avatar.group, state.step + 1,
+            rates, rates * settings.delta_rate_fraction, beta1=_BETAS[0], beta2=_BETAS[1], eps=_EPSILON,
+            delta_weight_decay=settings.delta_decay, backend=self.backend,
+        )  # fmt: skip
+        weights.backward(weights_gradient)
         for group in state.network.param_groups:
             group["lr"] = settings.network_rate * rate
         state.network.step()
         state.network.zero_grad(set_to_none=True)
-
-        rates = settings.attribute_rates() * rate
-        ops.blend_adam_step_(
-            avatar.base, avatar.deltas, state.moments, gradient, still, avatar.group,
-            step=state.step + 1, rates=rates, delta_rates=rates * settings.delta_rate_fraction,
-            betas=_BETAS, epsilon=_EPSILON, delta_decay=settings.delta_decay, backend=self.backend,
-        )  # fmt: skip
         state.error += gradient[:, :3].norm(dim=1)
         return float(loss.detach())
+
+    def _project(self, attributes: Tensor, frame: int) -> Tensor:
+        c = self.frames.camera
+        return ops.project(
+            attributes, self.state.avatar.skin, self.head[frame], self.torso[frame],
+            c.focal_px, c.center_x_px, c.center_y_px, c.width_px, c.height_px, backend=self.backend,
+        )  # fmt: skip
 
     def _loss(self, splats: Tensor, frame: int) -> Tensor:
         frames = self.frames
@@ -235,9 +239,7 @@ class GaussianTrainer:
         avatar, frame = self.state.avatar, len(self.condition) // 3
         weights = avatar.weights(self.condition[frame : frame + 1])[0]
         attributes = ops.blend(avatar.base, avatar.deltas, weights, avatar.group, backend=self.backend)
-        splats = ops.project(
-            attributes, avatar.skin, self.head[frame], self.torso[frame], self.frames.camera, backend=self.backend
-        )
+        splats = self._project(attributes, frame)
         plate = (self.plate * 255).round().to(torch.uint8)
         return np.concatenate(
             [self.frames.rgb[frame], ops.rasterise_over(splats, plate, backend=self.backend).numpy()], axis=1
@@ -278,3 +280,8 @@ class GaussianTrainer:
             "order": state.order.clone(),
             "generator": state.generator.get_state(),
         }
+
+
+def _moments(avatar: GaussianAvatar) -> tuple[Tensor, ...]:
+    """Adam's first and second moments, of the base and then of the deltas."""
+    return tuple(torch.zeros_like(tensor) for tensor in (avatar.base, avatar.base, avatar.deltas, avatar.deltas))

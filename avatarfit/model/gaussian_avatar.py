@@ -175,7 +175,7 @@ class GaussianAvatar:
 
 
 def condition(motion: Motion, rest_head: np.ndarray) -> Tensor:
-    """The network's inputs, float32 [T, D]: mouth, upper, eyes, head rotation, head translation, torso, head on torso."""
+    """The network's inputs, float32 [T, D]: mouth, upper, eyes, head rotation and translation, torso, head on torso."""
     relative = compose(motion.head.matrices(), inverse(rest_head))
     rotation = Rotation.from_matrix(relative[:, :, :3]).as_rotvec() / _ROTATION_SCALE_RAD
     translation = (motion.head.translation_cm - rest_head[:, 3]) / _TRANSLATION_SCALE_CM

@@ -1,9 +1,9 @@
 """The rig: one person's face landmarks as a rest shape and two small linear bases, mouth-and-jaw and upper face.
 
 Landmarks are MediaPipe's 478 in the head's frame (centimetres; axes as the camera's when the head faces it squarely).
-The two regions have bases of their own so that a driver which knows the mouth leaves the eyes alone. Coefficients are in
-standard deviations over the clip the rig was fitted on. Basis: principal components, Pearson 1901, as in person-specific
-active shape models (Cootes et al. 1995).
+The two regions have bases of their own so that a driver which knows the mouth leaves the eyes alone. Coefficients are
+in standard deviations over the clip the rig was fitted on. Basis: principal components, as in the person-specific
+active shape models of Cootes et al. 1995.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ UPPER_REGION = np.array(sorted({*RIGHT_EYE, *LEFT_EYE, *LIDS, *BROWS}))
 
 OUTER_EYE_CORNERS = (33, 263)
 OUTER_EYE_DISTANCE_CM = 8.9
-"""An adult's mean distance between the outer eye corners: it sets the head frame's scale, which a picture cannot give."""
+"""An adult's mean distance between the outer eye corners. It sets the scale, which a picture cannot give."""
 
 # Person's left, person's right: iris centre, its ring, corners, middle of the upper lid, middle of the lower lid.
 _EYES = ((473, (474, 475, 476, 477), (263, 362), 386, 374), (468, (469, 470, 471, 472), (33, 133), 159, 145))

@@ -25,28 +25,36 @@ class GaussianRenderer:
 
     def __init__(self, gaussians: GaussianAvatar, camera: Camera, backend: str = "auto") -> None:
         self.gaussians, self.camera = gaussians, camera
-        self.backend = ops.resolve_backend(backend).name
+        self.backend = ops.choose(backend).name
         self._prepared: tuple[Motion, Tensor, Tensor, Tensor] | None = None
 
     def render(self, motion: Motion, index: int) -> np.ndarray:
         """Frame `index` of `motion`: float32 [H, W, 4], premultiplied sRGB-coded colour and alpha."""
+        weights, head, torso = self._frame(motion, index)
+        g, c = self.gaussians, self.camera
         with torch.inference_mode():
-            size = (self.camera.height_px, self.camera.width_px)
-            return ops.rasterise(self._splats(motion, index), *size, backend=self.backend).numpy()
+            attributes = ops.blend(g.base, g.deltas, weights, g.group, backend=self.backend)
+            splats = ops.project(
+                attributes, g.skin, head, torso, c.focal_px, c.center_x_px, c.center_y_px, c.width_px, c.height_px,
+                backend=self.backend,
+            )  # fmt: skip
+            return ops.rasterise(splats, c.height_px, c.width_px, backend=self.backend).numpy()
 
     def render_over(self, motion: Motion, index: int, background: np.ndarray) -> np.ndarray:
-        """Frame `index` over `background` uint8 [H, W, 3]: uint8 [H, W, 3]."""
+        """Frame `index` over `background` uint8 [H, W, 3] of the camera's size: uint8 [H, W, 3]."""
+        weights, head, torso = self._frame(motion, index)
+        g, c = self.gaussians, self.camera
         with torch.inference_mode():
-            splats = self._splats(motion, index)
-            return ops.rasterise_over(splats, torch.from_numpy(background), backend=self.backend).numpy()
+            return ops.render_frame(
+                g.base, g.deltas, weights, g.group, g.skin, head, torso, c.focal_px, c.center_x_px, c.center_y_px,
+                torch.from_numpy(np.ascontiguousarray(background)), backend=self.backend,
+            ).numpy()  # fmt: skip
 
-    def _splats(self, motion: Motion, index: int) -> Tensor:
+    def _frame(self, motion: Motion, index: int) -> tuple[Tensor, Tensor, Tensor]:
         # One pass of the network over the whole motion costs less than one frame's rasterising.
         if self._prepared is None or self._prepared[0] is not motion:
             head = torch.from_numpy(self.gaussians.head_matrices(motion.head))
             torso = torch.from_numpy(motion.torso.matrices())
             self._prepared = (motion, self.gaussians.basis_weights(motion), head, torso)
         _, weights, head, torso = self._prepared
-        g = self.gaussians
-        attributes = ops.blend(g.base, g.deltas, weights[index], g.group, backend=self.backend)
-        return ops.project(attributes, g.skin, head[index], torso[index], self.camera, backend=self.backend)
+        return weights[index], head[index], torso[index]

@@ -1,0 +1,25 @@
+"""An avatar that can be driven: what `avatarfit.Avatar` is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from avatarfit.model import avatar as model
+from avatarfit.pipeline.drive import drive_avatar
+
+
+class Avatar(model.Avatar):
+    """One person, loaded from an avatar file or fresh from `avatarfit.fit`.
+
+    `Avatar.load(path)`, `avatar.save(path)` and `avatar.drive(sound, output)`.
+    """
+
+    def drive(self, sound: Path | str, output: Path | str, **options: Any) -> Path:
+        """Makes a video of the person saying `sound`; options as `avatarfit.pipeline.drive.drive_avatar`.
+
+        Returns:
+            the video's path.
+        """
+        drive_avatar(self, Path(sound), Path(output), **options)
+        return Path(output)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from avatarfit.contracts import Camera, FaceMotion, FileFormatError, HeadPose, Motion, TorsoMotion
+from avatarfit.contracts.events import Event, Note, Progress
+from avatarfit.fitting.frame_store import FrameStore
+from avatarfit.fitting.gaussian_trainer import GaussianSettings, GaussianTrainer
+from avatarfit.fitting.initialise import resting_frame
+from avatarfit.fitting.relocation import relocate
+
+FRAMES, SIZE = 12, 32
+SETTINGS = GaussianSettings(count=120, basis_count=3, steps=60, relocate_every=20, picture_seconds=1e9)
+
+
+@pytest.fixture(scope="module")
+def scene() -> tuple[Motion, np.ndarray, FrameStore, np.ndarray]:
+    """A coloured disc (a head) over a block (a torso) that slides sideways, before a grey wall."""
+    generator = np.random.default_rng(0)
+    camera = Camera(SIZE, SIZE, 75.0, SIZE / 2, SIZE / 2)
+    shift_cm = np.linspace(-2, 2, FRAMES)
+    rows, columns = np.mgrid[:SIZE, :SIZE] + 0.5
+    rgb = np.full((FRAMES, SIZE, SIZE, 3), 128, np.uint8)
+    labels = np.zeros((FRAMES, SIZE, SIZE), np.uint8)
+    for i, shift in enumerate(shift_cm):
+        x = columns - shift * 75 / 60
+        head = (x - 16) ** 2 + (rows - 13) ** 2 < 64
+        torso = (rows > 21) & (np.abs(x - 16) < 12) & ~head
+        rgb[i][torso], rgb[i][head] = (20, 40, 200), (220, 150, 120)
+        labels[i][torso], labels[i][head] = 3, 1
+        labels[i][21:23][~head[21:23] & torso[21:23]] = 2
+    person = (labels > 0).astype(np.uint8) * 255
+    store = FrameStore(camera, rgb, person, labels, np.where(person > 0, 64, 3).astype(np.uint8))
+    shape = generator.uniform((-6, -6, -2), (6, 6, 0), (478, 3)).astype(np.float32)
+    head = HeadPose(
+        np.tile([1.0, 0, 0, 0], (FRAMES, 1)), np.stack([shift_cm, shift_cm * 0 - 2.4, shift_cm * 0 + 60], 1)
+    )
+    affine = np.tile(np.eye(2, 3), (FRAMES, 1, 1))
+    affine[:, 0, 2] = shift_cm / 60
+    face = FaceMotion(*(generator.normal(size=(FRAMES, n)) for n in (4, 3, 6)))
+    motion = Motion(np.arange(FRAMES) / 25, face, head, TorsoMotion(affine))
+    return motion, np.repeat(shape[None], FRAMES, 0), store, np.full((SIZE, SIZE, 3), 128, np.uint8)
+
+
+def trainer(scene: tuple, settings: GaussianSettings = SETTINGS, **options: object) -> GaussianTrainer:
+    motion, landmarks, store, plate = scene
+    return GaussianTrainer(motion, landmarks, np.zeros(FRAMES), store, plate, settings, **options)
+
+
+def test_fitting_lowers_the_loss_to_a_likeness(scene: tuple) -> None:
+    losses: list[float] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Progress):
+            losses.append(event.values["loss"])
+
+    run = trainer(scene, replace(SETTINGS, steps=400), on_event=listen)
+    before = run.preview().astype(float)
+    run.run()
+    after = run.preview().astype(float)
+    error_before, error_after = (np.abs(p[:, :SIZE] - p[:, SIZE:]).mean() for p in (before, after))
+    assert losses[-1] < 0.5 * losses[0]
+    assert error_after < 0.5 * error_before
+
+
+def test_the_same_seed_gives_the_same_avatar_and_another_does_not(scene: tuple) -> None:
+    first, second = (trainer(scene).run() for _ in range(2))
+    other = trainer(scene, replace(SETTINGS, seed=1)).run()
+    torch.testing.assert_close(first.base, second.base, rtol=0, atol=0)
+    torch.testing.assert_close(first.deltas, second.deltas, rtol=0, atol=0)
+    assert not torch.equal(first.base, other.base)
+
+
+def test_resuming_equals_never_having_stopped(scene: tuple, tmp_path: Path) -> None:
+    whole = trainer(scene).run()
+    path = tmp_path / "c.checkpoint"
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Progress):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(scene, replace(SETTINGS, checkpoint_seconds=0), checkpoint=path, on_event=stop).run()
+    notes: list[str] = []
+    resumed = trainer(
+        scene, checkpoint=path, resume=True, on_event=lambda e: notes.append(e.text) if isinstance(e, Note) else None
+    )
+    assert any("resumed at step 49" in note for note in notes)
+    again = resumed.run()
+    torch.testing.assert_close(again.base, whole.base, rtol=0, atol=0)
+    torch.testing.assert_close(again.deltas, whole.deltas, rtol=0, atol=0)
+    for one, other in zip(again.weights.parameters(), whole.weights.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(scene: tuple, tmp_path: Path) -> None:
+    path = tmp_path / "c.checkpoint"
+    trainer(scene, replace(SETTINGS, steps=2), checkpoint=path).run()
+    with pytest.raises(FileFormatError, match="of a fit with other settings"):
+        trainer(scene, replace(SETTINGS, count=90), checkpoint=path, resume=True)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(FileFormatError, match="cannot be read"):
+        trainer(scene, checkpoint=path, resume=True)
+
+
+def test_gaussians_start_inside_the_person(scene: tuple) -> None:
+    motion, _, store, _ = scene
+    avatar = trainer(scene).state.avatar
+    skin = avatar.skin.numpy()[:, None, None]
+    rest = resting_frame(motion, np.zeros(FRAMES))
+    matrix = skin * avatar.head_matrices(motion.head)[rest] + (1 - skin) * motion.torso.matrices()[rest]
+    points = np.einsum("nij,nj->ni", matrix[:, :, :3], avatar.base[:, :3].numpy()) + matrix[:, :, 3]
+    columns, rows = np.floor(store.camera.project(points)).astype(int).T
+    assert store.person[rest][rows.clip(0, SIZE - 1), columns.clip(0, SIZE - 1)].mean() > 0.97 * 255
+    assert set(np.unique(avatar.group)) <= {0, 1, 2}
+
+
+def test_relocation_takes_the_dead_to_where_the_loss_pulls(scene: tuple) -> None:
+    run = trainer(scene)
+    avatar, moments = run.state.avatar, run.state.moments
+    avatar.base[3, 10] = -9.0
+    pull = torch.zeros(avatar.count)
+    pull[7] = 1.0
+    for moment in moments:
+        moment.fill_(1.0)
+    place, size = avatar.base[7, :3].clone(), avatar.base[7, 7].clone()
+    assert relocate(avatar, moments, pull, run.state.generator) == 1
+    assert avatar.base[3, 10] > 0
+    assert (avatar.base[3, :3] - place).norm() < 6 * size.exp()
+    torch.testing.assert_close(avatar.base[[3, 7], 7], (size - 0.47).expand(2))
+    for moment in moments:
+        assert moment[[3, 7]].abs().max() == 0
+        assert moment[5].min() == 1
+    torch.testing.assert_close((avatar.base[3, :3] + avatar.base[7, :3]) / 2, place)
+
+
+def test_nothing_moves_when_nothing_is_dead(scene: tuple) -> None:
+    run = trainer(scene)
+    before = run.state.avatar.base.clone()
+    pull = torch.ones(run.state.avatar.count)
+    assert relocate(run.state.avatar, run.state.moments, pull, run.state.generator) == 0
+    torch.testing.assert_close(run.state.avatar.base, before)
