@@ -4,7 +4,7 @@
 
     avatarfit.fit("clip.mp4", "anna.avatar")
     anna = avatarfit.Avatar.load("anna.avatar")
-    avatarfit.drive(anna, "speech.wav", "talking.mp4")
+    anna.drive("speech.wav", "talking.mp4")
 
 Names are loaded when first used, so that `import avatarfit` itself is instant.
 """
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from avatarfit.capture import capture_clip as capture_clip
     from avatarfit.contracts import AvatarfitError as AvatarfitError
     from avatarfit.evaluation import evaluate_avatar as evaluate
-    from avatarfit.model.avatar import Avatar as Avatar
+    from avatarfit.pipeline.avatar import Avatar as Avatar
     from avatarfit.pipeline.drive import drive_avatar as drive
     from avatarfit.pipeline.fit import fit as fit
 
 _WHERE = {
-    "Avatar": ("avatarfit.model.avatar", "Avatar"),
+    "Avatar": ("avatarfit.pipeline.avatar", "Avatar"),
     "AvatarfitError": ("avatarfit.contracts", "AvatarfitError"),
     "ClipFolder": ("avatarfit.capture", "ClipFolder"),
     "capture_clip": ("avatarfit.capture", "capture_clip"),

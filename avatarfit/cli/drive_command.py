@@ -36,12 +36,14 @@ class Drive:
 
     def run(self) -> int:
         """Drive; the exit code."""
-        from avatarfit.cli.checks import check_range
+        from avatarfit.cli.checks import check_output_file, check_range
         from avatarfit.compositing import parse_background
         from avatarfit.pipeline.drive import check_output, drive_avatar, read_driving_sound
         from avatarfit.pipeline.listeners import Listeners
 
         check_output(self.output)
+        if self.report is not None:
+            check_output_file(self.report, ".json")
         check_range("--head-motion", self.head_motion, 0, 3)
         check_range("--lip-strength", self.lip_strength, 0, 3)
         if self.lle_strength is not None:

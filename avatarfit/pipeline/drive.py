@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avatarfit.compositing import Background
+from avatarfit.compositing import Background, parse_background
 from avatarfit.contracts import AudioClip, InputError, Motion
 from avatarfit.contracts.events import Finished, Listener, Picture, Progress, Started, silent
 from avatarfit.media import VideoWriter, read_audio
@@ -87,7 +87,7 @@ def drive_avatar(
     head_motion: float = 1.0,
     lip_strength: float = 1.0,
     lle_strength: float | None = None,
-    background: Background | None = None,
+    background: str | Background = "clip",
     backend: str = "auto",
     on_event: Listener = silent,
 ) -> DriveReport:
@@ -103,17 +103,19 @@ def drive_avatar(
         head_motion: scale of the head's motion; 0 holds it still.
         lip_strength: scale of the mouth's motion.
         lle_strength: how far the mouth is pulled to shapes the person has shown, 0 to 1; None: the driver's own choice.
-        background: what stands behind; None: the clip's own background.
+        background: what stands behind: "clip" for the clip's own, a colour such as "green" or "#00b140", or a picture.
         backend: of the renderer.
 
     Raises:
         SoundError: the sound cannot be read.
-        InputError: the output cannot be written.
+        InputError: the output cannot be written, or the background is none.
     """
     from avatarfit.driving.driver import drive
 
     output = Path(output)
     check_output(output)
+    behind = parse_background(background) if isinstance(background, str) else background
+    plate = behind.at(avatar.plate)
     sound = read_driving_sound(sound_path)
     began = time.perf_counter()
     options = {} if lle_strength is None else {"lle_strength": lle_strength}
@@ -122,7 +124,6 @@ def drive_avatar(
         seed=seed, head_motion=head_motion, lip_strength=lip_strength, **options,
     )  # fmt: skip
     motion_seconds = time.perf_counter() - began
-    plate = (background or Background(None)).at(avatar.plate)
     render_motion(avatar, motion, plate, sound, output, backend=backend, on_event=on_event)
     camera = avatar.camera
     report = DriveReport(
