@@ -24,9 +24,9 @@ class Drive:
     seed: int = 0
     """Seed of head motion, blinks and gaze; the same seed gives the same video."""
     head_motion: float = 1.0
-    """How much the head moves: 0 still, 1 as the person does, 2 twice as much."""
+    """How much the head and shoulders move: 0 still, 1 as the person does."""
     lip_strength: float = 1.0
-    """How much the mouth moves: 1 as learned from the person."""
+    """How much the mouth moves: 0 shut, 1 as learned from the person, 2 twice as much."""
     lle_strength: MaybeFloat = None
     """How far mouth shapes are pulled to those the person has shown, 0 to 1; the avatar's own choice if not given."""
     background: str = "clip"
@@ -44,8 +44,8 @@ class Drive:
         check_output(self.output)
         if self.report is not None:
             check_output_file(self.report, ".json")
-        check_range("--head-motion", self.head_motion, 0, 3)
-        check_range("--lip-strength", self.lip_strength, 0, 3)
+        check_range("--head-motion", self.head_motion, 0, 1)
+        check_range("--lip-strength", self.lip_strength, 0, 2)
         if self.lle_strength is not None:
             check_range("--lle-strength", self.lle_strength, 0, 1)
         background = parse_background(self.background)

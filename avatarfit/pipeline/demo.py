@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from avatarfit.contracts.events import Finished, Listener, Progress, Started, silent
-from avatarfit.media import VideoWriter, probe, read_video, write_wav
-from avatarfit.output import VideoFile, contact_sheet, write_png
+from avatarfit.contracts.events import Listener, silent
+from avatarfit.media import probe, read_video, write_wav
+from avatarfit.output import contact_sheet, write_png
 
 CLIP_SECONDS = 40.0
 SPEECH_SECONDS = 8.0
@@ -62,17 +62,18 @@ def run_demo(
     """
     from avatarfit.capture import ClipFolder
     from avatarfit.evaluation import evaluate_avatar
-    from avatarfit.performer.performer import Performer
+    from avatarfit.performer.sample_clip import write_sample_clip
+    from avatarfit.performer.speech import synthesise, write_phrases
     from avatarfit.pipeline.drive import drive_avatar
     from avatarfit.pipeline.fit import fit
     from avatarfit.pipeline.presets import load_preset
 
     began = time.perf_counter()
-    performer = Performer(seed, max(256, size + size % 2))
     clip = folder / "clip.mp4"
-    _write_clip(performer, clip, clip_seconds, seed, on_event)
-    speech = folder / "speech.wav"
-    write_wav(speech, performer.performance(speech_seconds, FRAME_RATE_HZ, seed + 1).sound)
+    width = max(256, size + size % 2)
+    write_sample_clip(clip, clip_seconds, width_px=width, frame_rate_hz=FRAME_RATE_HZ, seed=seed, on_event=on_event)
+    speech, words = folder / "speech.wav", np.random.default_rng([seed, 1])
+    write_wav(speech, synthesise(write_phrases(speech_seconds, words), words))
 
     preset = replace(load_preset("cpu"), driver_seconds=_DRIVER_SECONDS)
     work, avatar_path = folder / "work", folder / "performer.avatar"
@@ -92,19 +93,6 @@ def run_demo(
     sheet = folder / "contact_sheet.png"
     write_png(sheet, _sheet(clip, video, pictures, size))
     return DemoResult(clip, avatar_path, video, sheet, figures_path, figures)
-
-
-def _write_clip(performer: Any, path: Path, seconds: float, seed: int, on_event: Listener) -> None:
-    stage, began = "sample clip", time.perf_counter()
-    performance = performer.performance(seconds, FRAME_RATE_HZ, seed)
-    total, width = len(performance.pts_seconds), performer.camera.width_px
-    on_event(Started(stage, total))
-    writer = VideoWriter(path, width, performer.camera.height_px, FRAME_RATE_HZ, sound=performance.sound, crf=12)
-    with VideoFile(writer) as sink:
-        for index in range(total):
-            sink.write(performer.render(performance, index).rgb)
-            on_event(Progress(stage, index + 1, total))
-    on_event(Finished(stage, time.perf_counter() - began))
 
 
 def _evenly_from(video: Path, count: int) -> list[np.ndarray]:

@@ -100,8 +100,8 @@ def drive_avatar(
         sound_path: any sound file, or a video whose sound is taken.
         output: .mp4, .mov or .mkv.
         seed: of the head's motion, blinks and gaze; the same seed gives the same video.
-        head_motion: scale of the head's motion; 0 holds it still.
-        lip_strength: scale of the mouth's motion.
+        head_motion: size of head and torso motion, 0 to 1; 0 holds them still.
+        lip_strength: size of the mouth's motion, 0 to 2.
         lle_strength: how far the mouth is pulled to shapes the person has shown, 0 to 1; None: the driver's own choice.
         background: what stands behind: "clip" for the clip's own, a colour such as "green" or "#00b140", or a picture.
         backend: of the renderer.

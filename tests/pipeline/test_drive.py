@@ -1,0 +1,112 @@
+"""Sound and pictures of the driven video belong together; a failure leaves no file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from avatarfit.contracts import AudioClip, Camera, FaceMotion, HeadPose, InputError, Motion, TorsoMotion
+from avatarfit.contracts.events import Event, Finished, Picture, Progress, Started
+from avatarfit.media import probe, read_audio, read_video, write_wav
+from avatarfit.pipeline.drive import DriveReport, drive_avatar
+
+WIDTH, HEIGHT = 32, 48
+
+
+class LevelRenderer:
+    """Frame i is grey of level 3 i on the left half, clear on the right."""
+
+    fails_at: int | None = None
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def render_over(self, _motion: Motion, index: int, background: np.ndarray) -> np.ndarray:
+        if index == self.fails_at:
+            raise RuntimeError("the renderer broke")
+        picture = background.copy()
+        picture[:, : WIDTH // 2] = 3 * index
+        return picture
+
+
+def fake_drive(_driver: object, _rig: object, sound: AudioClip, frame_rate_hz: float, **options: object) -> Motion:
+    count = round(sound.duration_seconds * frame_rate_hz)
+    fake_drive.options = options  # type: ignore[attr-defined]
+    pose = np.zeros((count, 4))
+    pose[:, 0] = 1
+    face = FaceMotion(np.zeros((count, 2)), np.zeros((count, 1)), np.zeros((count, 6)))
+    return Motion(np.arange(count) / frame_rate_hz, face, HeadPose(pose, np.ones((count, 3))), TorsoMotion.still(count))
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
+    from avatarfit.driving import driver
+    from avatarfit.rendering import gaussian_renderer
+
+    monkeypatch.setattr(driver, "drive", fake_drive)
+    monkeypatch.setattr(gaussian_renderer, "GaussianRenderer", LevelRenderer)
+    samples = np.zeros(round(1.37 * 22050), np.float32)
+    samples[22050:22500] = 0.7
+    write_wav(tmp_path / "speech.wav", AudioClip(samples, 22050))
+    return SimpleNamespace(
+        gaussians=None, driver=None, rig=None, frame_rate_hz=30000 / 1001,
+        camera=Camera(WIDTH, HEIGHT, 80.0, 16.0, 24.0), plate=np.full((HEIGHT, WIDTH, 3), 200, np.uint8),
+    )  # fmt: skip
+
+
+def run(scene: SimpleNamespace, folder: Path, **options) -> tuple[DriveReport, list[Event]]:
+    events: list[Event] = []
+    report = drive_avatar(scene, folder / "speech.wav", folder / "out.mp4", on_event=events.append, **options)
+    return report, events
+
+
+def test_length_rate_and_sound(scene: SimpleNamespace, tmp_path: Path) -> None:
+    report, _ = run(scene, tmp_path)
+    info = probe(tmp_path / "out.mp4")
+    assert report.frames == info.frame_count_estimate == 41
+    assert (info.width_px, info.height_px) == (WIDTH, HEIGHT)
+    assert info.frame_rate_hz == pytest.approx(scene.frame_rate_hz)
+    assert abs(info.duration_seconds - 1.37) <= 1001 / 30000
+    sound = read_audio(tmp_path / "out.mp4")
+    assert abs(sound.start_seconds + sound.duration_seconds - 1.37) <= 1001 / 30000
+    onset = sound.start_seconds + np.argmax(np.abs(sound.samples) > 0.3) / sound.sample_rate_hz
+    assert onset == pytest.approx(1.0, abs=0.01)
+
+
+def test_pictures_come_in_order_over_the_background(scene: SimpleNamespace, tmp_path: Path) -> None:
+    run(scene, tmp_path, background="#204060")
+    for index, frame in enumerate(read_video(tmp_path / "out.mp4")):
+        assert np.abs(frame.rgb[:, 2:12].astype(int).mean() - 3 * index) < 3
+        assert np.abs(frame.rgb[:, 20:30].reshape(-1, 3).mean(axis=0) - [32, 64, 96]).max() < 4
+
+
+def test_the_clips_own_background_stays(scene: SimpleNamespace, tmp_path: Path) -> None:
+    run(scene, tmp_path)
+    assert abs(next(read_video(tmp_path / "out.mp4")).rgb[:, 20:30].mean() - 200) < 3
+
+
+def test_events_and_options(scene: SimpleNamespace, tmp_path: Path) -> None:
+    _, events = run(scene, tmp_path, seed=5, head_motion=0.5, lip_strength=1.5, lle_strength=0.25)
+    assert events[0] == Started("drive", 41)
+    assert [e.step for e in events if isinstance(e, Progress)] == list(range(1, 42))
+    assert sum(isinstance(e, Picture) for e in events) == 1
+    assert isinstance(events[-1], Finished)
+    wanted = {"seed": 5, "head_motion": 0.5, "lip_strength": 1.5, "lle_strength": 0.25}
+    assert fake_drive.options == wanted  # type: ignore[attr-defined]
+
+
+def test_a_failure_leaves_no_file(scene: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LevelRenderer, "fails_at", 20)
+    with pytest.raises(RuntimeError, match="the renderer broke"):
+        run(scene, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["speech.wav"]
+
+
+def test_what_cannot_be_written_is_refused_first(scene: SimpleNamespace, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no folder"):
+        drive_avatar(scene, tmp_path / "speech.wav", tmp_path / "no" / "out.mp4")
+    with pytest.raises(InputError, match="no colour"):
+        run(scene, tmp_path, background="nothing")
