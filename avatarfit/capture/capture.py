@@ -1,0 +1,313 @@
+"""A clip of a person becomes a clip folder: the stages, their order, and what they tell the person who waits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avatarfit.capture import clip_folder as files
+from avatarfit.capture.clip_folder import ClipFolder
+from avatarfit.capture.face_mesh import LANDMARK_SOURCE, Detection, face_size_px
+from avatarfit.capture.face_points import RIGID
+from avatarfit.capture.frame_selection import choose_face, links, near_duplicates
+from avatarfit.capture.head_frame import place_landmarks, prior_shape_cm
+from avatarfit.capture.mask_pass import KeptFrames, sample_clip, write_masks
+from avatarfit.capture.pose_solver import PoseSettings, solve_poses
+from avatarfit.capture.rotations import continuous_wxyz
+from avatarfit.capture.stages import Stages, file_sha256, key_of, load_tensors, save_tensors, write_atomically
+from avatarfit.contracts import Camera, FaceError, HeadPose, InputError
+from avatarfit.contracts.events import Listener, Note, Progress, Started, silent
+from avatarfit.model.rig import Rig
+
+FOCAL_OVER_LONG_SIDE = 2.34
+"""A frontal clip barely shows its focal length (errors change by under 2 % over a factor of ten); this is a usual lens."""
+
+_FEWEST_FRAMES = 12
+_SMALL_FACE_PX = 100
+_REASONS = ("repeats the picture before", "no face", "the landmarks do not fit the head")
+_REPEAT, _NO_FACE, _MISFIT = range(3)
+_RATES_HZ = (10, 12.5, 15, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60)
+_VERSIONS = {"observe": 1, "pose": 1, "masks": 1, "tracks": 1}
+
+
+def capture_clip(
+    clip_path: Path | str, folder: Path | str, *, focal_px: float | None = None, on_event: Listener = silent
+) -> ClipFolder:
+    """Captures a clip: landmarks, head pose, torso motion, masks, background plate, rig.
+
+    Stages that were finished before from the same clip and settings are taken as they are, so an interrupted capture
+    goes on where it stopped.
+
+    Args:
+        clip_path: a video of one person.
+        folder: where the clip folder goes; made when it is not there.
+        focal_px: focal length at the clip's size, when it is known; else 2.34 times the longer side.
+        on_event: told of stages, progress and anything odd in the clip.
+
+    Raises:
+        InputError: not a readable video, or the folder cannot be written.
+        FaceError: no face, or too few pictures of one.
+    """
+    from avatarfit.media import probe
+
+    clip_path, folder = Path(clip_path).resolve(), Path(folder)
+    info = probe(clip_path)
+    if focal_px is not None and not focal_px > 0:
+        raise InputError(f"focal_px came as {focal_px}", "a positive number of pixels", "leave it out for the default")
+    try:
+        stages = Stages(folder, on_event)
+    except OSError as cause:
+        raise InputError(f"{folder} cannot be made ({cause})", "a folder to write to", "choose another folder") from cause
+    focal = focal_px or FOCAL_OVER_LONG_SIDE * max(info.width_px, info.height_px)
+    camera = Camera(info.width_px, info.height_px, focal, info.width_px / 2, info.height_px / 2)
+    sha256 = file_sha256(clip_path)
+    settings = PoseSettings()
+    keys = {"observe": key_of(sha256, _VERSIONS["observe"], LANDMARK_SOURCE)}
+    keys["pose"] = key_of(keys["observe"], _VERSIONS["pose"], focal, asdict(settings))
+    keys["masks"] = key_of(keys["pose"], _VERSIONS["masks"])
+    keys["tracks"] = key_of(keys["masks"], _VERSIONS["tracks"])
+    manifest_path = folder / files.MANIFEST
+    if manifest_path.is_file() and not _made_from(manifest_path, keys["tracks"]):
+        manifest_path.unlink()  # what follows overwrites what it describes
+
+    work = stages.work
+    observed, raw_alpha, pose, torso = (
+        work / "observations.safetensors", work / "alpha.mkv", work / "pose.safetensors", work / "torso.safetensors",
+    )  # fmt: skip
+    stages.run(
+        "observe", keys["observe"], [observed, raw_alpha],
+        lambda: _observe(clip_path, info.frame_count_estimate, info.frame_rate_hz, observed, raw_alpha, on_event),
+    )  # fmt: skip
+    stages.run("pose", keys["pose"], [pose], lambda: _solve(clip_path, observed, camera, settings, pose, on_event))
+    solved = load_tensors(pose)
+    rate_hz = _kept_rate_hz(info.frame_rate_hz, solved)
+    stages.run(
+        "masks", keys["masks"],
+        [folder / files.PERSON, folder / files.LABELS, folder / files.PLATE, folder / files.PLATE_SEEN, torso],
+        lambda: _masks(clip_path, raw_alpha, solved, camera, rate_hz, folder, torso, on_event),
+    )  # fmt: skip
+    stages.run("tracks", keys["tracks"], [folder / files.TRACKS], lambda: _tracks(solved, torso, folder / files.TRACKS))
+    audio = {"sample_rate_hz": info.audio_sample_rate_hz} if info.has_audio else None
+    if audio is None:
+        on_event(Note("capture", f"{clip_path.name} has no sound: it can teach how the person looks, not how they talk"))
+    source = {
+        "path": str(clip_path),
+        "sha256": sha256,
+        "size_bytes": clip_path.stat().st_size,
+        "width_px": info.width_px,
+        "height_px": info.height_px,
+        "frame_rate_hz": rate_hz,
+        "file_frame_rate_hz": info.frame_rate_hz,
+        "duration_seconds": info.duration_seconds,
+        "audio": audio,
+    }
+    manifest = _manifest(source, camera, stages.records, solved)
+    write_atomically(manifest_path, json.dumps(manifest, indent=1).encode())
+    return ClipFolder.open(folder)
+
+
+def _made_from(manifest_path: Path, tracks_key: str) -> bool:
+    try:
+        return bool(json.loads(manifest_path.read_text())["stages"]["tracks"]["key"] == tracks_key)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _ticker(stage: str, total: int | None, on_event: Listener) -> Callable[[int], None]:
+    on_event(Started(stage, total))
+    return lambda step: on_event(Progress(stage, step, total))
+
+
+def _observe(
+    clip: Path, estimate: int, rate_hz: float, observed: Path, raw_alpha: Path, on_event: Listener
+) -> dict[str, float]:
+    from avatarfit.capture.observation import observe
+    from avatarfit.capture.person_alpha import NETWORK_SIDE_PX
+    from avatarfit.media import VideoWriter, read_video
+
+    step = _ticker("observe", estimate, on_event)
+    pts, difference, frame_of, landmarks, flow = [], [], [], [], []
+    side = NETWORK_SIDE_PX
+    with VideoWriter(raw_alpha, side, side, rate_hz, codec="ffv1", pixel="gray8") as writer:
+        for index, seen in enumerate(observe(read_video(clip))):
+            pts.append(seen.pts_seconds)
+            difference.append(seen.difference)
+            for face in seen.detections:
+                frame_of.append(index)
+                landmarks.append(face.landmarks_px)
+                flow.append(face.flow_px)
+            writer.write(seen.alpha)
+            if index % 10 == 9:
+                step(index + 1)
+    if not landmarks:
+        raise FaceError(
+            f"no face was found in any of the {len(pts)} pictures of {clip.name}", "a clip that shows one face",
+            "use a clip in which the face is at least a fifth of the picture's height and turned to the camera",
+        )  # fmt: skip
+    save_tensors(
+        observed,
+        {
+            "pts_seconds": np.array(pts, np.float64),
+            "difference": np.array(difference, np.float64),
+            "face_frame": np.array(frame_of, np.int64),
+            "face_landmarks_px": np.stack(landmarks),
+            "face_flow_px": np.stack(flow).astype(np.float32),
+        },
+    )
+    return {"frames": len(pts), "faces": len(landmarks)}
+
+
+def _solve(
+    clip: Path, observed: Path, camera: Camera, settings: PoseSettings, pose: Path, on_event: Listener
+) -> dict[str, float]:
+    seen = load_tensors(observed)
+    count = len(seen["pts_seconds"])
+    on_event(Started("pose", None, "rounds"))
+    repeated = near_duplicates(seen["difference"])
+    detections: list[list[Detection]] = [[] for _ in range(count)]
+    for frame, points, flow in zip(seen["face_frame"], seen["face_landmarks_px"], seen["face_flow_px"], strict=True):
+        detections[frame].append(Detection(points, flow))
+    chosen, others = choose_face(detections)
+    kept = np.flatnonzero((chosen >= 0) & ~repeated)
+    if len(kept) < _FEWEST_FRAMES:
+        raise FaceError(
+            f"a face was found in only {len(kept)} of the {count} pictures of {clip.name}",
+            f"at least {_FEWEST_FRAMES} pictures with a face, and minutes of them for a good avatar",
+            "use a longer clip in which the face is in view",
+        )
+    linked, flow_source = links(kept, repeated)
+    faces = [detections[k][chosen[k]] for k in kept]
+    landmarks_px = np.stack([f.landmarks_px for f in faces])
+    # The flow to the next kept picture starts at the last repeat, if there is one, which shows the same picture.
+    flow_faces = [detections[s][chosen[s]] if chosen[s] >= 0 else f for s, f in zip(flow_source, faces, strict=True)]
+    flow_px = np.stack([f.flow_px for f in flow_faces])
+    start_px = np.stack([f.landmarks_px[RIGID, :2] for f in flow_faces])
+    solution = solve_poses(
+        landmarks_px[:, RIGID], prior_shape_cm(landmarks_px), camera, flow_px, start_px, linked, settings
+    )
+    limit = max(6 * np.median(solution.residual_px), 4 * max(camera.width_px, camera.height_px) / 512)
+    fits = solution.residual_px <= limit
+    landmarks_cm, solution = place_landmarks(landmarks_px, solution, camera, _train_count(len(kept)))
+    status = np.full(count, _NO_FACE)
+    status[repeated] = _REPEAT
+    status[kept] = np.where(fits, -1, _MISFIT)
+    save_tensors(
+        pose,
+        {
+            "status": status.astype(np.int64),
+            "source_pts_seconds": seen["pts_seconds"],
+            "source_index": kept[fits].astype(np.int64),
+            "pts_seconds": seen["pts_seconds"][kept[fits]],
+            "landmarks_px": landmarks_px[fits],
+            "landmarks_cm": landmarks_cm[fits],
+            "head_rotation_wxyz": continuous_wxyz(solution.rotation[fits]).astype(np.float32),
+            "head_translation_cm": solution.translation_cm[fits].astype(np.float32),
+            "pose_residual_px": solution.residual_px[fits].astype(np.float32),
+        },
+    )
+    _tell(clip.name, status, others, landmarks_px, on_event)
+    return {
+        "kept": float(fits.sum()),
+        "repeats": float((status == _REPEAT).sum()),
+        "without_face": float((status == _NO_FACE).sum()),
+        "misfits": float((status == _MISFIT).sum()),
+        "reprojection_px": float(np.median(solution.residual_px[fits])),
+    }
+
+
+def _tell(name: str, status: np.ndarray, others: int, landmarks_px: np.ndarray, on_event: Listener) -> None:
+    repeats, lost, misfits = ((status == k).sum() for k in (_REPEAT, _NO_FACE, _MISFIT))
+    if repeats:
+        on_event(Note("pose", f"{repeats} of {len(status)} pictures only repeat the one before; they are left out"))
+    if lost:
+        on_event(Note("pose", f"{lost} of {len(status)} pictures show no face; they are left out"))
+    if misfits:
+        on_event(Note("pose", f"in {misfits} pictures the landmarks do not fit the head; they are left out"))
+    if others:
+        on_event(Note("pose", f"{others} pictures show a second face; the larger and steadier one is kept"))
+    size = float(np.median([face_size_px(f) for f in landmarks_px[::10]]))
+    if size < _SMALL_FACE_PX:
+        on_event(Note("pose", f"the face is only {size:.0f} px large in {name}; a closer picture gives a better avatar"))
+
+
+def _train_count(count: int) -> int:
+    return count - count // 11
+
+
+def _kept_rate_hz(file_rate_hz: float, solved: dict[str, np.ndarray]) -> float:
+    """The clip's true rate: the file's, less the repeats where they are many enough to be padding."""
+    repeats = float((solved["status"] == _REPEAT).mean())
+    if repeats < 0.03:
+        return file_rate_hz
+    rate = file_rate_hz * (1 - repeats)
+    nearest = min(_RATES_HZ, key=lambda r: abs(r - rate))
+    return float(nearest) if abs(nearest - rate) < 0.02 * rate else rate
+
+
+def _masks(
+    clip: Path, raw_alpha: Path, solved: dict[str, np.ndarray], camera: Camera, rate_hz: float, folder: Path, torso: Path,
+    on_event: Listener,
+) -> dict[str, float]:  # fmt: skip
+    import cv2
+
+    kept = KeptFrames(
+        clip, raw_alpha, solved["source_index"], solved["landmarks_px"],
+        HeadPose(solved["head_rotation_wxyz"], solved["head_translation_cm"]), camera,
+        _train_count(len(solved["source_index"])),
+    )  # fmt: skip
+    sampled = sample_clip(kept, _ticker("sample", len(kept), on_event))
+    step = _ticker("masks", len(kept), on_event)
+    affine, values = write_masks(kept, sampled, folder / files.PERSON, folder / files.LABELS, rate_hz, step)
+    seen_picture = sampled.plate_seen.astype(np.uint8) * 255
+    for name, picture in ((files.PLATE, sampled.plate[..., ::-1]), (files.PLATE_SEEN, seen_picture)):
+        write_atomically(folder / name, cv2.imencode(".png", picture)[1].tobytes())
+    save_tensors(torso, {"affine": affine.astype(np.float32)})
+    tracked = values["torso_tracked_share"]
+    if tracked < 0.9:
+        on_event(Note("masks", f"the torso could be followed in {tracked:.0%} of the pictures only; it is guessed in the rest"))
+    return values | {"plate_seen_share": float(sampled.plate_seen.mean())}
+
+
+def _tracks(solved: dict[str, np.ndarray], torso: Path, path: Path) -> dict[str, float]:
+    landmarks_cm = solved["landmarks_cm"]
+    train = _train_count(len(landmarks_cm))
+    rig = Rig.fit(landmarks_cm[:train])
+    face = rig.encode(landmarks_cm)
+    names = ("pts_seconds", "landmarks_px", "landmarks_cm", "head_rotation_wxyz", "head_translation_cm")
+    save_tensors(
+        path,
+        {name: solved[name] for name in names}
+        | {"torso_affine": load_tensors(torso)["affine"], "mouth": face.mouth, "upper": face.upper, "eyes": face.eyes}
+        | {f"rig.{name}": value for name, value in rig.to_tensors().items()},
+    )
+    error = (rig.landmarks_cm(face) - landmarks_cm)[:, rig.mouth_indices]
+    return {"mouth_basis_error_cm": float(np.median(np.linalg.norm(error, axis=2)))}
+
+
+def _manifest(
+    source: dict[str, Any], camera: Camera, records: dict[str, dict[str, Any]], solved: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    status, all_pts = solved["status"], solved["source_pts_seconds"]
+    return {
+        "format": files.FORMAT,
+        "version": files.VERSION,
+        "source": source,
+        "camera": asdict(camera),
+        "landmarks": LANDMARK_SOURCE,
+        "stages": {n: {"key": r["key"], "seconds": r["seconds"], "values": r["values"]} for n, r in records.items()},
+        "frames": [
+            {"index": i, "pts_seconds": float(p), "source_index": int(s), "pose_residual_px": round(float(e), 4)}
+            for i, (p, s, e) in enumerate(
+                zip(solved["pts_seconds"], solved["source_index"], solved["pose_residual_px"], strict=True)
+            )
+        ],
+        "rejects": [
+            {"source_index": int(i), "pts_seconds": float(all_pts[i]), "reason": _REASONS[status[i]]}
+            for i in np.flatnonzero(status >= 0)
+        ],
+    }

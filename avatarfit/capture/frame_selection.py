@@ -1,0 +1,115 @@
+"""Which source pictures are kept: no padded duplicates, one face, the same one throughout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from avatarfit.capture.face_mesh import Detection, face_size_px
+
+_DUPLICATE_RATIO = 0.2
+_DUPLICATE_LEVELS = 0.1
+_NEIGHBOURS = 3
+
+
+def near_duplicates(difference: np.ndarray) -> np.ndarray:
+    """Pictures that only repeat the one before: bool [T].
+
+    A repeat differs from its forerunner by coding noise only, and stands out: far below its neighbours' differences.
+    A person who sits still has small differences over many pictures, and those stay.
+
+    Args:
+        difference: float [T], mean absolute luma difference to the picture before, 8-bit levels; [0] is ignored.
+    """
+    repeated = np.zeros(len(difference), bool)
+    for t in range(1, len(difference)):
+        around = [
+            difference[k]
+            for k in range(max(1, t - _NEIGHBOURS), min(len(difference), t + _NEIGHBOURS + 1))
+            if k != t and not repeated[k]
+        ]
+        if len(around) >= 2:
+            stands_out = difference[t] <= _DUPLICATE_RATIO * np.median(around) and difference[t] <= 0.5 * min(around)
+            repeated[t] = stands_out and difference[t] < max(_DUPLICATE_LEVELS, 0.1 * float(np.median(around)))
+    return repeated
+
+
+@dataclass
+class _Track:
+    frames: list[int]
+    indices: list[int]
+    center: np.ndarray
+    size: float
+    total: float
+
+
+def choose_face(detections: list[list[Detection]]) -> tuple[np.ndarray, int]:
+    """The face to keep in every picture.
+
+    Faces are linked from picture to picture by nearness; the track with the largest sum of face sizes wins, so the
+    larger and steadier face is kept even where another one is found first. Tracks of one face broken by a cut or a lost
+    picture are joined where the winner has none.
+
+    Args:
+        detections: per picture, the faces found.
+
+    Returns:
+        int [T] index into each picture's faces (-1 where the person is not there), and the number of pictures in which
+        another face of at least half the size was seen too.
+    """
+    tracks: list[_Track] = []
+    for t, faces in enumerate(detections):
+        free = list(range(len(faces)))
+        for track in sorted(tracks, key=lambda k: -k.size):
+            if not free or t - track.frames[-1] > 50:
+                continue
+            centers = [faces[i].landmarks_px[:, :2].mean(axis=0) for i in free]
+            nearest = int(np.argmin([np.linalg.norm(c - track.center) for c in centers]))
+            size = face_size_px(faces[free[nearest]].landmarks_px)
+            if np.linalg.norm(centers[nearest] - track.center) < 0.6 * track.size and 0.6 < size / track.size < 1.67:
+                track.frames.append(t)
+                track.indices.append(free[nearest])
+                track.center, track.size, track.total = centers[nearest], size, track.total + size
+                free.pop(nearest)
+        for i in free:
+            points = faces[i].landmarks_px
+            size = face_size_px(points)
+            if size > 0:
+                tracks.append(_Track([t], [i], points[:, :2].mean(axis=0), size, size))
+    chosen = np.full(len(detections), -1)
+    if not tracks:
+        return chosen, 0
+    best = max(tracks, key=lambda k: k.total)
+    chosen[best.frames] = best.indices
+    mean_size = best.total / len(best.frames)
+    for track in sorted(tracks, key=lambda k: -k.total):
+        similar = 0.7 < track.total / len(track.frames) / mean_size < 1.4
+        if track is not best and similar and (chosen[track.frames[0] : track.frames[-1] + 1] < 0).all():
+            chosen[track.frames] = track.indices
+    others = 0
+    for t, faces in enumerate(detections):
+        if chosen[t] >= 0 and len(faces) > 1:
+            size = face_size_px(faces[chosen[t]].landmarks_px)
+            others += any(face_size_px(f.landmarks_px) > 0.5 * size for i, f in enumerate(faces) if i != chosen[t])
+    return chosen, others
+
+
+def links(kept: np.ndarray, repeated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How kept pictures follow each other.
+
+    Args:
+        kept: int [K], rising source indices.
+        repeated: bool [T], `near_duplicates`.
+
+    Returns:
+        linked bool [K]: kept picture k + 1 follows k with nothing but repeats between them; and int [K], the source
+        picture whose image motion leads to k + 1 (k itself, or the last repeat of it).
+    """
+    linked = np.zeros(len(kept), bool)
+    source = kept.copy()
+    for k in range(len(kept) - 1):
+        between = np.arange(kept[k] + 1, kept[k + 1])
+        linked[k] = repeated[between].all()
+        source[k] = kept[k + 1] - 1
+    return linked, source

@@ -1,0 +1,129 @@
+"""The first pass over the clip: everything that needs each picture once, streamed.
+
+Landmarks and image motion run in one thread, the person network in another; decoding stays in the caller's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from avatarfit.capture.face_mesh import Detection, FaceMeshTracker, rigid_flow_px
+from avatarfit.capture.face_points import RIGID
+from avatarfit.capture.native_logs import quiet_native_stderr
+from avatarfit.capture.person_alpha import PersonSegmenter
+from avatarfit.contracts import InputError, VideoFrame
+
+_IN_FLIGHT = 6
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen in one source picture.
+
+    Attributes:
+        pts_seconds: its time.
+        difference: mean absolute luma difference to the picture before, in 8-bit levels; infinite for the first.
+        detections: the faces; each one's `flow_px` leads to the next picture (all NaN on the last).
+        alpha: uint8 [256, 256], the person network's mask.
+    """
+
+    pts_seconds: float
+    difference: float
+    detections: list[Detection]
+    alpha: np.ndarray
+
+
+class _FaceThread:
+    """Landmarks of a picture, and flow from the picture before to it."""
+
+    def __init__(self) -> None:
+        self._tracker = FaceMeshTracker()
+        self._gray: np.ndarray | None = None
+        self._faces: list[np.ndarray] = []
+
+    def step(self, rgb: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray], float]:
+        """Faces of this picture, flow of the former picture's faces, difference to the former picture."""
+        import cv2
+
+        gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        flows: list[np.ndarray] = []
+        difference = np.inf
+        if self._gray is not None:
+            flows = [rigid_flow_px(self._gray, gray, face) for face in self._faces]
+            difference = float(cv2.absdiff(gray, self._gray).mean())
+        self._gray, self._faces = gray, self._tracker.detect(rgb)
+        return self._faces, flows, difference
+
+    def close(self) -> None:
+        self._tracker.close()
+
+
+def observe(frames: Iterable[VideoFrame]) -> Iterator[Observation]:
+    """Observations of the pictures, in order; at most a handful of pictures are held.
+
+    Raises:
+        InputError: the picture size changes within the clip.
+    """
+    hush = ExitStack()
+    hush.enter_context(quiet_native_stderr())  # the networks load, and say so, until their first picture is done
+    try:
+        face_thread, segmenter = _FaceThread(), PersonSegmenter()
+    except BaseException:
+        hush.close()
+        raise
+    waiting: deque[tuple[float, Future, Future]] = deque()
+    former: tuple[float, float, list[np.ndarray], np.ndarray] | None = None
+    shape: tuple[int, ...] | None = None
+
+    def collect() -> tuple[Observation | None, tuple[float, float, list[np.ndarray], np.ndarray]]:
+        pts, faces_future, alpha_future = waiting.popleft()
+        faces, flows, difference = faces_future.result()
+        done = None if former is None else _joined(former, flows)
+        return done, (pts, difference, faces, alpha_future.result())
+
+    with ThreadPoolExecutor(1) as face_pool, ThreadPoolExecutor(1) as person_pool:
+        try:
+            for frame in frames:
+                shape = shape or frame.rgb.shape
+                if frame.rgb.shape != shape:
+                    raise InputError(
+                        f"the picture size changes from {shape[1]}x{shape[0]} to {frame.rgb.shape[1]}x{frame.rgb.shape[0]} "
+                        f"at {frame.pts_seconds:.2f} s",
+                        "one size throughout",
+                        "cut or convert the clip to one size",
+                    )
+                faces = face_pool.submit(face_thread.step, frame.rgb)
+                alpha = person_pool.submit(segmenter.alpha, frame.rgb)
+                if former is None and not waiting:
+                    wait((faces, alpha))
+                    hush.close()
+                waiting.append((frame.pts_seconds, faces, alpha))
+                if len(waiting) >= _IN_FLIGHT:
+                    done, former = collect()
+                    if done is not None:
+                        yield done
+            while waiting:
+                done, former = collect()
+                if done is not None:
+                    yield done
+            if former is not None:
+                yield _joined(former, [])
+        finally:
+            hush.close()
+            for pool in (face_pool, person_pool):
+                pool.shutdown(wait=True, cancel_futures=True)
+            face_thread.close()
+            segmenter.close()
+
+
+def _joined(former: tuple[float, float, list[np.ndarray], np.ndarray], flows: list[np.ndarray]) -> Observation:
+    pts, difference, faces, alpha = former
+    if len(flows) != len(faces):
+        flows = [np.full((len(RIGID), 2), np.nan, np.float32) for _ in faces]
+    return Observation(pts, difference, [Detection(f, w) for f, w in zip(faces, flows, strict=True)], alpha)

@@ -1,0 +1,80 @@
+"""The background without the person: per pixel, the median over frames that show it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_MEMORY_BYTES = 120_000_000
+
+
+class PlateBuilder:
+    """Collects pictures of the clip and takes their masked median.
+
+    Args:
+        height, width: picture size.
+        wanted: at most this many pictures are used, fewer when they would not fit into memory.
+    """
+
+    def __init__(self, height: int, width: int, wanted: int = 61) -> None:
+        self.capacity = int(np.clip(_MEMORY_BYTES // (height * width * 4), 7, wanted))
+        self._pictures: list[np.ndarray] = []
+        self._clear: list[np.ndarray] = []
+
+    def add(self, rgb: np.ndarray, person: np.ndarray) -> None:
+        """One picture uint8 [H, W, 3] and its soft person alpha uint8 [H, W]."""
+        import cv2
+
+        if len(self._pictures) >= self.capacity:
+            raise ValueError(f"the plate was promised {self.capacity} pictures and was given more")
+        # Stay clear of the person's rim, where the mask is unsure and hair is thin.
+        reach = max(3, max(person.shape) // 64) | 1
+        near = cv2.dilate(person, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
+        self._pictures.append(rgb)
+        self._clear.append(near < 13)
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """The plate, uint8 [H, W, 3], and bool [H, W] where it was seen.
+
+        A pixel is seen when at least one picture in twenty (and one at least) shows it. The rest is painted in from its
+        surroundings (Telea 2004) and blurred, for it is only ever glimpsed behind a moving person.
+        """
+        import cv2
+
+        if not self._pictures:
+            raise ValueError("the plate was given no picture")
+        height, width = self._clear[0].shape
+        plate = np.zeros((height, width, 3), np.uint8)
+        enough = max(1, len(self._pictures) // 20)
+        seen = np.zeros((height, width), bool)
+        rows = max(1, 4_000_000 // (width * len(self._pictures)))
+        for top in range(0, height, rows):
+            part = slice(top, min(top + rows, height))
+            clear = np.stack([c[part] for c in self._clear])
+            count = clear.sum(axis=0)
+            seen[part] = count >= enough
+            stack = np.stack([p[part] for p in self._pictures]).astype(np.uint16)
+            stack[~clear] = 256  # sorts behind every real value
+            stack.sort(axis=0)
+            middle = (np.maximum(count, 1) - 1) // 2
+            plate[part] = np.take_along_axis(stack, middle[None, :, :, None], axis=0)[0].clip(0, 255)
+        return _painted_in(plate, seen), seen
+
+
+def _painted_in(plate: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    import cv2
+
+    if seen.all():
+        return plate
+    if not seen.any():
+        return np.full_like(plate, 127)
+    # At a quarter of the size: the hole is large, and nothing fine can be known in it.
+    height, width = seen.shape
+    small_size = (max(1, width // 4), max(1, height // 4))
+    known = cv2.resize(seen.astype(np.float32), small_size, interpolation=cv2.INTER_AREA)
+    masked = cv2.resize(plate.astype(np.float32) * seen[..., None], small_size, interpolation=cv2.INTER_AREA)
+    small = (masked / np.maximum(known, 1e-6)[..., None]).clip(0, 255).astype(np.uint8)
+    hole = (known < 0.5).astype(np.uint8)
+    filled = cv2.inpaint(small, hole, 5, cv2.INPAINT_TELEA)
+    filled = np.where(hole[..., None] > 0, cv2.GaussianBlur(filled, (0, 0), 3), filled)
+    large = cv2.resize(filled, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.where(seen[..., None], plate, large)

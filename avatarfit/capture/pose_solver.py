@@ -1,0 +1,299 @@
+"""One rigid shape for the clip and a head pose for every frame, by bundle adjustment.
+
+Unknowns: N shape points (centimetres, head frame) and per frame a rotation vector and a translation. Minimised:
+ * robust reprojection error of the rigid landmarks, each landmark with its own measured noise;
+ * error against image motion (optical flow of the pixels under the landmarks) between neighbouring frames: the flow sees
+   small motions that the landmark network smears, the landmarks stop the flow from drifting;
+ * second differences of the pose over time (an acceleration prior);
+ * distance from a prior shape, the Procrustes mean of the network's own 3-D landmarks.
+Gauss-Newton, alternating: poses given the shape (block-pentadiagonal normal equations), shape given the poses (3x3 each).
+Triggs et al. 2000, "Bundle adjustment: a modern synthesis".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from avatarfit.capture.block_solver import solve_block_pentadiagonal
+from avatarfit.capture.rotations import left_jacobian, matrix_of, rotvec_of, similarity_to, skew
+from avatarfit.contracts.geometry import Camera
+
+_CHUNK = 1024
+_ROBUST_PX_AT_512 = 1.5
+
+
+@dataclass(frozen=True)
+class PoseSettings:
+    """Weights of the pose solve. Pixels are those of a 512-pixel-wide picture and are scaled to the clip's."""
+
+    landmark_deviation_px: float = 0.5
+    """Noise of one landmark before it is measured."""
+    independent_fraction: float = 0.1
+    """Share of the rigid landmarks that count as independent: their noise is shared within a frame."""
+    flow_deviation_px: float = 0.15
+    """Noise of one followed point."""
+    flow_independent_fraction: float = 0.1
+    """Share of the followed points that count as independent."""
+    rotation_acceleration: float = 0.01
+    """Standard deviation of the second difference of rotation, radians at 25 frames a second."""
+    translation_acceleration_cm: float = 0.1
+    """Standard deviation of the second difference of x and y translation."""
+    depth_acceleration_cm: float = 0.2
+    """Standard deviation of the second difference of z translation."""
+    shape_deviation_cm: float = 0.3
+    """How far a shape point may lie from the prior."""
+    rounds: int = 8
+    """Alternations of poses and shape."""
+
+
+@dataclass(frozen=True)
+class RigidSolution:
+    """Attributes:
+    shape_cm: float64 [N, 3], head frame.
+    rotation: float64 [T, 3, 3]; translation_cm: float64 [T, 3]: `x_camera = rotation @ x_head + translation`.
+    residual_px: float64 [T], median reprojection error of each frame.
+    """
+
+    shape_cm: np.ndarray
+    rotation: np.ndarray
+    translation_cm: np.ndarray
+    residual_px: np.ndarray
+
+
+def mean_rigid_shape(points: np.ndarray, iterations: int = 5) -> np.ndarray:
+    """Generalised Procrustes mean [N, 3] of point sets [T, N, 3], in the first set's frame and size (Gower 1975)."""
+    mean = points[len(points) // 2].astype(np.float64)
+    mean -= mean.mean(axis=0)
+    size = np.linalg.norm(mean)
+    for _ in range(iterations):
+        scale, rotation, shift = similarity_to(points, mean)
+        mean = (scale[:, None, None] * np.einsum("tij,tnj->tni", rotation, points) + shift[:, None]).mean(axis=0)
+        mean -= mean.mean(axis=0)
+        mean *= size / np.linalg.norm(mean)
+    return mean
+
+
+def solve_poses(
+    landmarks_px: np.ndarray,
+    prior_shape_cm: np.ndarray,
+    camera: Camera,
+    flow_px: np.ndarray | None = None,
+    flow_start_px: np.ndarray | None = None,
+    linked: np.ndarray | None = None,
+    settings: PoseSettings | None = None,
+) -> RigidSolution:
+    """Head poses of a clip.
+
+    Args:
+        landmarks_px: float [T, N, 3], the rigid landmarks as measured (z only starts the search).
+        prior_shape_cm: float [N, 3] in the head frame; fixes scale, origin and axes.
+        camera: focal length and centre, held fixed.
+        flow_px: float [T, N, 2], image motion from frame t to t + 1 of the pixels at `flow_start_px`; NaN where unknown.
+        flow_start_px: float [T, N, 2], where those pixels were; the landmarks when not given.
+        linked: bool [T], whether frame t and t + 1 are neighbours in time (the last is ignored); all when not given.
+        settings: weights.
+
+    Returns:
+        The solution; its shape keeps the prior's origin, axes and scale in the least-squares sense.
+    """
+    s = settings or PoseSettings()
+    px = max(camera.width_px, camera.height_px) / 512
+    count, point_count = landmarks_px.shape[:2]
+    observed = landmarks_px[..., :2].astype(np.float64)
+    shape = prior_shape_cm.astype(np.float64).copy()
+    linked = np.ones(count, bool) if linked is None else linked.copy()
+    linked[-1:] = False
+    start = observed if flow_start_px is None else flow_start_px.astype(np.float64)
+
+    base, rotvec, translation = _first_poses(landmarks_px.astype(np.float64), shape, camera)
+    deviation = np.full(point_count, s.landmark_deviation_px * px)
+    for step in range(s.rounds):
+        fuse = flow_px is not None and step >= s.rounds // 2
+        for _ in range(2):
+            diagonal, gradient, coupling = _landmark_terms(
+                observed, shape, rotvec, translation, base, camera, deviation, s.independent_fraction, px
+            )
+            if fuse:
+                assert flow_px is not None
+                _add_flow_terms(
+                    diagonal, gradient, coupling, start, flow_px, linked, shape, rotvec, translation, base, camera,
+                    s.flow_deviation_px * px, s.flow_independent_fraction,
+                )  # fmt: skip
+            update = _banded_step(diagonal, gradient, coupling, rotvec, translation, linked, s)
+            rotvec, translation = rotvec + update[:, :3], translation + update[:, 3:]
+        rotation = matrix_of(rotvec) @ base
+        shape, error = _best_shape(observed, shape, prior_shape_cm, rotation, translation, camera, deviation, s, px)
+        shape, rotation, translation = _fix_gauge(shape, prior_shape_cm, rotation, translation)
+        base, rotvec = _recentre(rotation)
+        if count > 3 and step < s.rounds // 2:
+            # A landmark's own noise: the robust spread of its error over the clip, never below half of the typical one.
+            # Not measured once flow is fused, or landmarks would lose weight by disagreeing with the flow.
+            spread = 1.4826 * np.median(np.abs(error), axis=(0, 2))
+            deviation = np.maximum(spread, 0.5 * np.median(spread)) + 1e-6
+    rotation = matrix_of(rotvec) @ base
+    error = _reprojection(observed, shape, rotation, translation, camera)
+    residual = np.median(np.linalg.norm(error, axis=2), axis=1)
+    return RigidSolution(shape, rotation, translation, residual)
+
+
+def _first_poses(points: np.ndarray, shape: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weak-perspective start: similarity of the network's 3-D landmarks to the shape."""
+    scale, rotation, shift = similarity_to(points, shape)
+    to_camera = rotation.transpose(0, 2, 1)
+    depth = camera.focal_px * scale
+    origin_px = np.einsum("tij,tj->ti", to_camera, -shift) / scale[:, None]
+    center = np.array([camera.center_x_px, camera.center_y_px])
+    translation = np.concatenate([(origin_px[:, :2] - center) * scale[:, None], depth[:, None]], axis=1)
+    base, rotvec = _recentre(to_camera)
+    return base, rotvec, translation
+
+
+def _recentre(rotation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A middle rotation [3, 3] and rotation vectors [T, 3] about it, so that differences of vectors mean something."""
+    from scipy.spatial.transform import Rotation
+
+    base = Rotation.from_matrix(rotation).mean().as_matrix()
+    return base, rotvec_of(rotation @ base.T)
+
+
+def _reprojection(
+    observed: np.ndarray, shape: np.ndarray, rotation: np.ndarray, translation: np.ndarray, camera: Camera
+) -> np.ndarray:
+    """[T, N, 2] projected minus observed."""
+    return camera.project(np.einsum("tij,nj->tni", rotation, shape) + translation[:, None]) - observed
+
+
+def _project_with_jacobian(
+    shape: np.ndarray, rotvec: np.ndarray, translation: np.ndarray, base: np.ndarray, camera: Camera
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [T, N, 2] of shape points [N, 3] or [T, N, 3], and their derivative [T, N, 2, 6] by rotvec and translation."""
+    rotation = matrix_of(rotvec) @ base
+    turned = np.einsum("tij,...nj->tni" if shape.ndim == 2 else "tij,tnj->tni", rotation, shape)
+    point = turned + translation[:, None]
+    inverse = 1 / point[..., 2]
+    by_point = np.zeros((*point.shape[:2], 2, 3))
+    by_point[..., 0, 0] = by_point[..., 1, 1] = camera.focal_px * inverse
+    by_point[..., :, 2] = -camera.focal_px * point[..., :2] * inverse[..., None] ** 2
+    by_turn = -by_point @ skew(turned) @ left_jacobian(rotvec)[:, None]
+    return camera.project(point), np.concatenate([by_turn, by_point], axis=3)
+
+
+def _soft(error: np.ndarray, knee: float) -> np.ndarray:
+    """Weights [T, N] of errors [T, N, 2] by pseudo-Huber: convex, so no frame can settle on a wrong pose."""
+    return 1 / np.sqrt(1 + (error**2).sum(axis=-1) / knee**2)
+
+
+def _hard(error: np.ndarray, knee: float) -> np.ndarray:
+    """Weights [T, N] of errors [T, N, 2] by Geman and McClure 1987: far errors count for nothing."""
+    return 1 / (1 + (error**2).sum(axis=-1) / knee**2) ** 2
+
+
+def _landmark_terms(
+    observed: np.ndarray, shape: np.ndarray, rotvec: np.ndarray, translation: np.ndarray, base: np.ndarray, camera: Camera,
+    deviation: np.ndarray, share: float, px: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    count = len(observed)
+    diagonal, gradient = np.zeros((count, 6, 6)), np.zeros((count, 6))
+    for first in range(0, count, _CHUNK):
+        part = slice(first, first + _CHUNK)
+        projected, by_pose = _project_with_jacobian(shape, rotvec[part], translation[part], base, camera)
+        error = projected - observed[part]
+        weight = share * _soft(error, _ROBUST_PX_AT_512 * px) / deviation**2
+        rows = by_pose.reshape(len(error), -1, 6)
+        scaled = rows * np.repeat(weight, 2, axis=1)[..., None]
+        diagonal[part] = scaled.transpose(0, 2, 1) @ rows
+        gradient[part] = np.einsum("tri,tr->ti", scaled, error.reshape(len(error), -1))
+    return diagonal, gradient, np.zeros((count, 6, 6))
+
+
+def _add_flow_terms(
+    diagonal: np.ndarray, gradient: np.ndarray, coupling: np.ndarray, start: np.ndarray, flow: np.ndarray, linked: np.ndarray,
+    shape: np.ndarray, rotvec: np.ndarray, translation: np.ndarray, base: np.ndarray, camera: Camera, deviation: float,
+    share: float,
+) -> None:  # fmt: skip
+    """Adds, for linked frames t and t + 1, the error of (motion of the solid point under a pixel) minus (its flow)."""
+    count = len(start)
+    for first in range(0, count - 1, _CHUNK):
+        last = min(first + _CHUNK, count - 1)
+        here, there = slice(first, last), slice(first + 1, last + 1)
+        now, by_now = _project_with_jacobian(shape, rotvec[here], translation[here], base, camera)
+        then, by_then = _project_with_jacobian(shape, rotvec[there], translation[there], base, camera)
+        moved = flow[here]
+        known = np.isfinite(moved).all(axis=-1) & linked[here, None]
+        error = np.where(known[..., None], then - now - np.nan_to_num(moved), 0)
+        weight = share * known * _hard(error, 4 * deviation) / deviation**2
+        size = len(error)
+        a, b = by_now.reshape(size, -1, 6), by_then.reshape(size, -1, 6)
+        w = np.repeat(weight, 2, axis=1)[..., None]
+        flat = error.reshape(size, -1)
+        diagonal[here] += (a * w).transpose(0, 2, 1) @ a
+        diagonal[there] += (b * w).transpose(0, 2, 1) @ b
+        coupling[here] -= (a * w).transpose(0, 2, 1) @ b
+        gradient[here] -= np.einsum("tri,tr->ti", a * w, flat)
+        gradient[there] += np.einsum("tri,tr->ti", b * w, flat)
+
+
+def _banded_step(
+    diagonal: np.ndarray, gradient: np.ndarray, coupling: np.ndarray, rotvec: np.ndarray, translation: np.ndarray,
+    linked: np.ndarray, s: PoseSettings,
+) -> np.ndarray:  # fmt: skip
+    """The Gauss-Newton step [T, 6], with the acceleration prior added to the data's normal equations."""
+    count = len(diagonal)
+    deviation = np.array([s.rotation_acceleration] * 3 + [s.translation_acceleration_cm] * 2 + [s.depth_acceleration_cm])
+    precision = 1 / deviation**2
+    state = np.concatenate([rotvec, translation], axis=1)
+    right = -gradient
+    main, first, second = diagonal.copy(), coupling.copy(), np.zeros_like(diagonal)
+    axis = np.arange(6)
+    main[:, axis, axis] += 1e-6
+    if count > 2:
+        # [1, -2, 1] over frames t, t + 1, t + 2 wherever all three are neighbours in time.
+        weight = (linked[:-2] & linked[1:-1]).astype(np.float64)[:, None] * precision
+        bend = (state[:-2] - 2 * state[1:-1] + state[2:]) * weight
+        for offset, factor in ((0, 1.0), (1, -2.0), (2, 1.0)):
+            frames = slice(offset, offset + count - 2)
+            main[frames, axis, axis] += factor**2 * weight
+            right[frames] -= factor * bend
+        first[: count - 2, axis, axis] -= 2 * weight
+        first[1 : count - 1, axis, axis] -= 2 * weight
+        second[: count - 2, axis, axis] += weight
+    return solve_block_pentadiagonal(main, first, second, right)
+
+
+def _best_shape(
+    observed: np.ndarray, shape: np.ndarray, prior: np.ndarray, rotation: np.ndarray, translation: np.ndarray, camera: Camera,
+    deviation: np.ndarray, s: PoseSettings, px: float,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """One Gauss-Newton step of every shape point given the poses; also the errors [T, N, 2] before it."""
+    point_count = len(shape)
+    normal = np.zeros((point_count, 3, 3)) + np.eye(3) / s.shape_deviation_cm**2
+    right = (prior - shape) / s.shape_deviation_cm**2
+    errors = []
+    for first in range(0, len(observed), _CHUNK):
+        part = slice(first, first + _CHUNK)
+        point = np.einsum("tij,nj->tni", rotation[part], shape) + translation[part, None]
+        inverse = 1 / point[..., 2]
+        by_point = np.zeros((*point.shape[:2], 2, 3))
+        by_point[..., 0, 0] = by_point[..., 1, 1] = camera.focal_px * inverse
+        by_point[..., :, 2] = -camera.focal_px * point[..., :2] * inverse[..., None] ** 2
+        by_shape = by_point @ rotation[part, None]
+        error = camera.project(point) - observed[part]
+        weight = s.independent_fraction * _soft(error, _ROBUST_PX_AT_512 * px) / deviation**2
+        normal += np.einsum("tn,tnri,tnrj->nij", weight, by_shape, by_shape, optimize=True)
+        right -= np.einsum("tn,tnri,tnr->ni", weight, by_shape, error, optimize=True)
+        errors.append(error)
+    return shape + np.linalg.solve(normal, right[..., None])[..., 0], np.concatenate(errors)
+
+
+def _fix_gauge(
+    shape: np.ndarray, prior: np.ndarray, rotation: np.ndarray, translation: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Moves the shape back onto the prior's origin, axes and scale; poses follow so that no pixel moves."""
+    scale, turn, shift = (v[0] for v in similarity_to(shape[None], prior))
+    moved = scale * shape @ turn.T + shift
+    # x_camera = R X + t with X = turn^T (X' - shift) / scale, then everything is scaled about the camera.
+    new_rotation = rotation @ turn.T
+    new_translation = scale * translation - new_rotation @ shift
+    return moved, new_rotation, new_translation
