@@ -82,9 +82,7 @@ def tessellation_triangles(points: np.ndarray) -> np.ndarray:
     for a, b in FACEMESH_TESSELATION:
         neighbours[a].add(b)
         neighbours[b].add(a)
-    cliques = sorted(
-        {tuple(sorted((a, b, c))) for a, b in FACEMESH_TESSELATION for c in neighbours[a] & neighbours[b]}
-    )
+    cliques = sorted({tuple(sorted((a, b, c))) for a, b in FACEMESH_TESSELATION for c in neighbours[a] & neighbours[b]})
     uses: dict[tuple[int, ...], int] = defaultdict(int)
     for clique in cliques:
         for edge in combinations(clique, 2):
@@ -198,10 +196,10 @@ def _draw_face() -> np.ndarray:
     ellipse((256, 362), (34, 14), _LIP)
     cv2.line(picture, (216, 355), (296, 355), (112, 52, 52), 3, cv2.LINE_AA)
     ellipse((256, 392), (30, 8), (186, 146, 124), start=200, stop=340, thickness=3)
-    picture = cv2.GaussianBlur(picture, (0, 0), 1.6)
-    x, y = np.meshgrid(np.arange(size) - 256.0, np.arange(size) - 262.0)
-    light = 1.06 - 0.32 * np.clip((x / 125) ** 2 + 0.4 * (y / 160) ** 2, 0, 1)
-    return np.clip(picture * light[..., None], 0, 255).astype(np.uint8)
+    soft = cv2.GaussianBlur(picture, (0, 0), 1.6)
+    right, down = np.meshgrid(np.arange(size) - 256.0, np.arange(size) - 262.0)
+    light = 1.06 - 0.32 * np.clip((right / 125) ** 2 + 0.4 * (down / 160) ** 2, 0, 1)
+    return np.clip(soft * light[..., None], 0, 255).astype(np.uint8)
 
 
 def _shade(vertices_cm: np.ndarray, triangles: np.ndarray) -> np.ndarray:

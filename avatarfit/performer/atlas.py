@@ -59,13 +59,13 @@ class Atlas:
 
     def fill(self, mask: np.ndarray, path_cm: np.ndarray, blur_cm: float = 0.0) -> np.ndarray:
         """The stencil with a closed path [n, 2] filled, its edge softened."""
-        cv2.fillPoly(mask, [self._fixed(path_cm)], 255, cv2.LINE_AA, 4)
+        cv2.fillPoly(mask, [self._fixed(path_cm)], (255,), cv2.LINE_AA, 4)
         return self._soft(mask, blur_cm)
 
     def stroke(self, mask: np.ndarray, path_cm: np.ndarray, width_cm: float, blur_cm: float = 0.0) -> np.ndarray:
         """The stencil with an open path [n, 2] drawn, its edge softened."""
         thickness = max(1, round(width_cm * self.texels_per_cm))
-        cv2.polylines(mask, [self._fixed(path_cm)], False, 255, thickness, cv2.LINE_AA, 4)
+        cv2.polylines(mask, [self._fixed(path_cm)], False, (255,), thickness, cv2.LINE_AA, 4)
         return self._soft(mask, blur_cm)
 
     def tint(
@@ -90,11 +90,11 @@ class Atlas:
 def head_texture_cm(points_cm: np.ndarray) -> np.ndarray:
     """Cylindrical coordinates [..., 2] in the head region of points [..., 3] of the head frame."""
     angle = np.arctan2(points_cm[..., 0], _HEAD_AXIS_Z_CM - points_cm[..., 2])
-    left, top, width, _ = _REGIONS["head"]
+    _, _, width, _ = _REGIONS["head"]
     return np.stack([width / 2 + angle * _HEAD_RADIUS_CM, points_cm[..., 1] - _HEAD_TOP_CM], axis=-1)
 
 
-def noise(shape: tuple[int, int], sigma_px: float, rng: np.random.Generator, stretch: float = 1.0) -> np.ndarray:
+def noise(shape: tuple[int, ...], sigma_px: float, rng: np.random.Generator, stretch: float = 1.0) -> np.ndarray:
     """Smooth noise float32 of unit deviation; `stretch` > 1 draws it out downwards."""
     # Wide kernels are slow: broad noise is made small and blown up.
     shrink = [max(1, int(s / 4)) for s in (sigma_px * stretch, sigma_px)]
@@ -104,4 +104,4 @@ def noise(shape: tuple[int, int], sigma_px: float, rng: np.random.Generator, str
     smooth = cv2.GaussianBlur(raw, (0, 0), sigmaX=sigma_x, sigmaY=sigma_y)
     full = (small[1] * shrink[1], small[0] * shrink[0])
     smooth = cv2.resize(smooth, full, interpolation=cv2.INTER_CUBIC)[: shape[0], : shape[1]]
-    return smooth / max(float(smooth.std()), 1e-6)
+    return np.asarray(smooth / max(float(smooth.std()), 1e-6))

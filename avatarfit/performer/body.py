@@ -92,7 +92,8 @@ def hair(atlas: Atlas, rng: np.random.Generator) -> Surface:
     )
     top = smooth_step(-y, 1.5, 9)
     full = 0.60 + 1.15 * top + 0.75 * top * np.clip(-direction[..., 2], 0, 1)
-    thickness = np.where(above > 0, full * np.sqrt(smooth_step(above, -0.1, 2.6)), 0) + clump * smooth_step(above, -0.3, 1.5)
+    thickness = np.where(above > 0, full * np.sqrt(smooth_step(above, -0.1, 2.6)), 0)
+    thickness += clump * smooth_step(above, -0.3, 1.5)
     thickness += np.clip(above, -2, 0) * 0.55 - 0.02
     vertices = SKULL_CENTER_CM + direction * (skull + thickness)[..., None]
     vertices = vertices.reshape(-1, 3)
@@ -133,9 +134,7 @@ def ears(atlas: Atlas) -> list[Surface]:
         spot = np.stack([26 + side * (7.6 + along * 0.5), 16.5 + up * 0.5], axis=-1).reshape(-1, 2)
         shade = 0.92 - 0.34 * np.exp(-((radius / 0.5) ** 2)) - 0.22 * np.exp(-(((radius - 0.6) / 0.1) ** 2))
         shade = shade * (1 - 0.15 * smooth_step(radius, 0.9, 1.0))
-        out.append(
-            Surface("ear", vertices, triangles, atlas.place("head", spot), shade.reshape(-1), SKIN, HEAD, -0.02)
-        )
+        out.append(Surface("ear", vertices, triangles, atlas.place("head", spot), shade.reshape(-1), SKIN, HEAD, -0.02))
     return out
 
 

@@ -1,7 +1,7 @@
 """The performer's face at rest and the linear functions that move it.
 
-Every expression is `rest + sum(coefficient * shape)` over MediaPipe's 478 landmarks, in centimetres of the head frame; only
-the eyelids bend, around the eyeballs, so that a half-closed lid does not cut through the eye.
+Every expression is `rest + sum(coefficient * shape)` over MediaPipe's 478 landmarks, in centimetres of the head
+frame; only the eyelids bend, around the eyeballs, so that a half-closed lid does not cut through the eye.
 """
 
 from __future__ import annotations
@@ -136,7 +136,6 @@ def _personal_deviation(rest: np.ndarray, rng: np.random.Generator) -> np.ndarra
     return out
 
 
-
 def _bell(offset: np.ndarray, sigma: tuple[float, float]) -> np.ndarray:
     return np.exp(-0.5 * ((offset[:, 0] / sigma[0]) ** 2 + (offset[:, 1] / sigma[1]) ** 2))
 
@@ -158,7 +157,8 @@ def _shape_functions(rest: np.ndarray) -> np.ndarray:
     # The jaw: all below the mouth turns about the hinge; the corners of the mouth go half the way.
     down = np.abs(offset[:, 1])
     low = 0.4 + 0.6 * np.sqrt(1 - inside**2)
-    weight = np.where(below, low + (1 - low) * smooth_step(down, 0.2, 3.2), 0.4 * inside**3 * (1 - smooth_step(down, 0, 3.0)))
+    high = 0.4 * inside**3 * (1 - smooth_step(down, 0, 3.0))
+    weight = np.where(below, low + (1 - low) * smooth_step(down, 0.2, 3.2), high)
     weight *= 1 - smooth_step(rest[:, 2], 3.5, 6.0) * smooth_step(-rest[:, 1], -6, -2)
     turned = (rest - JAW_HINGE_CM) @ jaw_rotation(1.0).T + JAW_HINGE_CM - rest
     shapes[0] = weight[:, None] * turned

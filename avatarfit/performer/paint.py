@@ -194,7 +194,8 @@ def _paint_eye(atlas: Atlas, palette: Palette, rng: np.random.Generator) -> None
     area[..., 1:3] -= np.clip(veins - 0.9, 0, 1)[..., None] * smooth_step(r, 0.7, 1.3)[..., None] * 26
     edge = float(np.arcsin(fs.IRIS_RADIUS_CM / fs.EYEBALL_RADIUS_CM) * fs.EYEBALL_RADIUS_CM)
     rays = sum(np.sin(turn * k + rng.uniform(0, 6)) / k**0.5 for k in (9, 17, 29, 41)) * 0.10
-    tone = (0.78 + 0.55 * smooth_step(r, 0.55 * edge, 0.30 * edge) + rays) * (1 - 0.62 * smooth_step(r, 0.74 * edge, edge))
+    tone = 0.78 + 0.55 * smooth_step(r, 0.55 * edge, 0.30 * edge) + rays
+    tone *= 1 - 0.62 * smooth_step(r, 0.74 * edge, edge)
     iris = np.clip(np.array(palette.iris) * tone[..., None], 0, 255)
     collarette = np.exp(-(((r - 0.48 * edge) / (0.13 * edge)) ** 2))[..., None]
     iris += collarette * [26, 14, -4]
@@ -258,9 +259,15 @@ def paint_wall(width_px: int, height_px: int, color: Color, seed: int) -> np.nda
         tone = rng.uniform(0.45, 0.95)
         tint = np.array([[170, 96, 80], [84, 112, 130], [196, 170, 120], [110, 126, 96]])[rng.integers(4)] * tone
         height = rng.uniform(0.11, 0.17)
-        box(0.83 + 0.034 * k, 0.30 - height, 0.83 + 0.034 * (k + 1), 0.30, tuple(float(v) for v in tint))
+        box(
+            0.83 + 0.034 * k,
+            0.30 - height,
+            0.83 + 0.034 * (k + 1),
+            0.30,
+            (float(tint[0]), float(tint[1]), float(tint[2])),
+        )
     box(0.80, 0.62, 1.0, 0.645, dark)
-    for k in range(26):
+    for _ in range(26):
         lean = rng.normal() * 0.9
         start = np.array([0.08 * width_px, 0.98 * height_px])
         stop = start + np.array([np.sin(lean), -np.cos(lean)]) * rng.uniform(0.12, 0.42) * height_px

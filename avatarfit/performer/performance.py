@@ -53,7 +53,7 @@ class Performance:
         return len(self.pts_seconds)
 
     def to_tensors(self) -> dict[str, np.ndarray]:
-        """The per-frame truth as named arrays, and the segments as `segment_symbol` (code points), `_start`, `_stop`."""
+        """The truth as named arrays; the segments as `segment_symbol` (code points) and their start and stop."""
         return {
             "pts_seconds": self.pts_seconds,
             "landmarks_cm": self.landmarks_cm,
@@ -85,9 +85,7 @@ def perform(
         ValueError: the duration is shorter than a frame, or the rate is not positive.
     """
     if not frame_rate_hz > 0 or not duration_seconds * frame_rate_hz >= 1:
-        raise ValueError(
-            f"{duration_seconds} s at {frame_rate_hz} frames a second came; wanted at least one frame at a positive rate"
-        )
+        raise ValueError(f"{duration_seconds} s at {frame_rate_hz} frames a second came; wanted one frame at least")
     streams = [np.random.default_rng([seed, 10 + k]) for k in range(6)]
     count = round(duration_seconds * frame_rate_hz)
     pts = np.arange(count) / frame_rate_hz
@@ -118,7 +116,8 @@ def perform(
     opening = np.linalg.norm(landmarks[:, 13].astype(np.float64) - landmarks[:, 14], axis=1)
     sound = synthesise(segments, np.random.default_rng([seed, 20]))
     return Performance(
-        pts, float(frame_rate_hz), camera, head, torso, coefficients, blink, gaze, landmarks, pixels, opening, segments, sound
+        pts, float(frame_rate_hz), camera, head, torso, coefficients, blink, gaze, landmarks, pixels, opening, segments,
+        sound,
     )  # fmt: skip
 
 
@@ -167,13 +166,13 @@ def _gaze(pts: np.ndarray, head_angles: np.ndarray, rng: np.random.Generator) ->
 
 
 def _torso(
-    pts: np.ndarray, wander_cm: np.ndarray, angles: np.ndarray, rest_translation_cm: np.ndarray, rng: np.random.Generator
+    pts: np.ndarray, wander_cm: np.ndarray, angles: np.ndarray, rest_cm: np.ndarray, rng: np.random.Generator
 ) -> TorsoMotion:
     """Breathing, and a part of the head's wandering and roll, as an affine map at z = 1 about the pit of the neck."""
     breath = np.sin(2 * np.pi * (0.24 * pts + rng.uniform()))
     roll = 0.10 * angles[:, 2] + np.deg2rad(0.6) * _drift(pts, rng, 1, fastest_hz=0.25)[:, 0]
-    distance = rest_translation_cm[2]
-    center = (rest_translation_cm[:2] + [0, 22.0]) / distance
+    distance = rest_cm[2]
+    center = (rest_cm[:2] + [0, 22.0]) / distance
     grow = 1 + 0.004 * breath
     matrix = np.empty((len(pts), 2, 2))
     matrix[:, 0, 0] = matrix[:, 1, 1] = np.cos(roll) * grow

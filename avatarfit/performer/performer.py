@@ -84,9 +84,7 @@ class Performer:
         Raises:
             ValueError: the duration is shorter than a frame, or the rate is not positive.
         """
-        return perform(
-            self.shape, self.camera, self.rest_translation_cm, duration_seconds, frame_rate_hz, seed
-        )
+        return perform(self.shape, self.camera, self.rest_translation_cm, duration_seconds, frame_rate_hz, seed)
 
     def render(self, performance: Performance, index: int) -> Rendering:
         """The picture of frame `index`."""
@@ -108,12 +106,10 @@ class Performer:
         labels = np.zeros(size * size, np.uint8)
         labels[found.pixel] = self._triangle_label[found.triangle]
         width = self.camera.width_px
-        layer = cv2.resize(layer.reshape(size, size, 4), (width, width), interpolation=cv2.INTER_AREA)
-        alpha = layer[..., 3]
-        rgb = layer[..., :3] + (1 - alpha)[..., None] * self._wall
-        return Rendering(
-            np.clip(rgb + 0.5, 0, 255).astype(np.uint8), alpha, _vote(labels.reshape(size, size), alpha)
-        )
+        small = cv2.resize(layer.reshape(size, size, 4), (width, width), interpolation=cv2.INTER_AREA)
+        alpha = small[..., 3]
+        rgb = small[..., :3] + (1 - alpha)[..., None] * self._wall
+        return Rendering(np.clip(rgb + 0.5, 0, 255).astype(np.uint8), alpha, _vote(labels.reshape(size, size), alpha))
 
     def _build(self, atlas: Atlas) -> None:
         rng = np.random.default_rng([self.seed, 5])

@@ -1,6 +1,7 @@
 """A small z-buffered triangle rasteriser in numpy.
 
-Triangles are cut into the spans of picture rows that they cover, all at once, so that only covered pixels are ever touched.
+Triangles are cut into the spans of picture rows that they cover, all at once, so that only covered pixels
+are ever touched.
 """
 
 from __future__ import annotations

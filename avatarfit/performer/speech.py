@@ -1,8 +1,8 @@
-"""Speech-like sound whose mouth shapes are known: syllables of five vowels and a dozen consonants, in phrases with pauses.
+"""Speech-like sound whose mouth shapes are known: syllables of five vowels and a dozen consonants, in phrases.
 
-The sound is a source-filter synthesis: a glottal pulse train through a cascade of formant resonators, with filtered noise
-for fricatives and bursts (Klatt, "Software for a cascade/parallel formant synthesizer", 1980). Formants of the vowels are
-the men's means of Peterson and Barney, 1952.
+The sound is a source-filter synthesis: a glottal pulse train through a cascade of formant resonators, with filtered
+noise for fricatives and bursts (Klatt, "Software for a cascade/parallel formant synthesizer", 1980). Formants of the
+vowels are the men's means of Peterson and Barney, 1952.
 """
 
 from __future__ import annotations
@@ -21,19 +21,24 @@ MOUTH_LEAD_SECONDS = 0.04
 """The mouth moves this much before the sound that it makes."""
 
 VOWEL_FORMANTS_HZ = {
-    "a": (730, 1090, 2440), "e": (530, 1840, 2480), "i": (270, 2290, 3010), "o": (570, 840, 2410), "u": (300, 870, 2240),
+    "a": (730, 1090, 2440), "e": (530, 1840, 2480), "i": (270, 2290, 3010), "o": (570, 840, 2410),
+    "u": (300, 870, 2240),
 }  # fmt: skip
 _CONSONANT_FORMANTS_HZ = {
     "m": (250, 1000, 2200), "b": (250, 900, 2300), "p": (300, 900, 2300), "n": (250, 1500, 2500),
     "t": (300, 1700, 2600), "d": (300, 1700, 2600), "k": (300, 2000, 2400), "g": (300, 2000, 2400),
-    "s": (300, 1700, 2600), "S": (300, 1900, 2500), "f": (300, 1200, 2300), "l": (360, 1100, 2700), "w": (300, 650, 2300),
+    "s": (300, 1700, 2600), "S": (300, 1900, 2500), "f": (300, 1200, 2300), "l": (360, 1100, 2700),
+    "w": (300, 650, 2300),
 }  # fmt: skip
 _FORMANTS_HZ = VOWEL_FORMANTS_HZ | _CONSONANT_FORMANTS_HZ
 _HIGH_FORMANTS_HZ = (3500.0, 4500.0)
 _BANDWIDTHS_HZ = (70.0, 95.0, 130.0, 200.0, 280.0)
-_VOICING = dict.fromkeys("aeiou", 1.0) | dict.fromkeys("mn", 0.4) | dict.fromkeys("lw", 0.55) | dict.fromkeys("bdg", 0.08)
+_VOICING = dict.fromkeys("aeiou", 1.0) | dict.fromkeys("mn", 0.4) | dict.fromkeys("lw", 0.55)
+_VOICING |= dict.fromkeys("bdg", 0.08)
 _FRICATION = {"s": ((4500, 7600), 0.11), "S": ((2200, 5200), 0.10), "f": ((1500, 7200), 0.035)}
-_BURSTS = {"p": (500, 1800), "b": (400, 1500), "t": (3000, 6500), "d": (2600, 5500), "k": (1400, 3000), "g": (1200, 2600)}
+_BURSTS = {
+    "p": (500, 1800), "b": (400, 1500), "t": (3000, 6500), "d": (2600, 5500), "k": (1400, 3000), "g": (1200, 2600),
+}  # fmt: skip
 
 BILABIALS = "mbp"
 SILENCE = "_"
@@ -96,7 +101,7 @@ def write_phrases(duration_seconds: float, rng: np.random.Generator) -> list[Seg
 def mouth_coefficients(segments: list[Segment], pts_seconds: np.ndarray) -> np.ndarray:
     """Coefficients [T, len(MOUTH_SHAPES)] at the given times.
 
-    Targets blend into each other over some 90 ms and lead the sound; lips are closed through every m, b, p, and in pauses.
+    Targets blend into each other over some 90 ms and lead the sound; lips are closed through every m, b, p and pause.
     """
     clock = _clock(segments)
     targets = np.zeros((len(clock), len(MOUTH_SHAPES)))
@@ -156,9 +161,7 @@ def _span(clock: np.ndarray, segment: Segment) -> np.ndarray:
     return (clock >= segment.start_seconds) & (clock < segment.stop_seconds)
 
 
-def _pitch_contour(
-    segments: list[Segment], clock: np.ndarray, pitch_hz: float, rng: np.random.Generator
-) -> np.ndarray:
+def _pitch_contour(segments: list[Segment], clock: np.ndarray, pitch_hz: float, rng: np.random.Generator) -> np.ndarray:
     """Falls through each phrase, with an accent of its own on each vowel."""
     contour = np.ones(len(clock))
     phrase_start = 0.0
