@@ -57,6 +57,8 @@ class TerminalBars:
             if event.values:
                 bar.set_postfix({k: f"{v:.4g}" for k, v in event.values.items()}, refresh=False)
             bar.update(event.step - bar.n)
+            if event.step == event.total:
+                self._close(event.stage)
         elif isinstance(event, Note):
             self._line(f"{event.stage}: {event.text}")
         elif isinstance(event, Finished):

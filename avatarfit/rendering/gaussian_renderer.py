@@ -55,6 +55,6 @@ class GaussianRenderer:
         if self._prepared is None or self._prepared[0] is not motion:
             head = torch.from_numpy(self.gaussians.head_matrices(motion.head))
             torso = torch.from_numpy(motion.torso.matrices())
-            self._prepared = (motion, self.gaussians.basis_weights(motion), head, torso)
+            self._prepared = (motion, self.gaussians.basis_weights(motion).contiguous(), head, torso)
         _, weights, head, torso = self._prepared
         return weights[index], head[index], torso[index]
