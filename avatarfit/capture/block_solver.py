@@ -1,6 +1,7 @@
 """Symmetric positive definite systems whose unknowns couple only to near neighbours in time.
 
-Written out because LAPACK's banded Cholesky, as shipped with SciPy, spends seconds in thread hand-overs on blocks this small.
+Written out because LAPACK's banded Cholesky, as shipped with SciPy, spends seconds in thread hand-overs on blocks this
+small.
 """
 
 from __future__ import annotations

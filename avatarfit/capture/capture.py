@@ -25,7 +25,7 @@ from avatarfit.contracts.events import Listener, Note, Progress, Started, silent
 from avatarfit.model.rig import Rig
 
 FOCAL_OVER_LONG_SIDE = 2.34
-"""A frontal clip barely shows its focal length (errors change by under 2 % over a factor of ten); this is a usual lens."""
+"""A frontal clip barely shows its focal length (errors change by under 2 % over a factor of ten); a usual lens."""
 
 _FEWEST_FRAMES = 12
 _SMALL_FACE_PX = 100
@@ -62,7 +62,9 @@ def capture_clip(
     try:
         stages = Stages(folder, on_event)
     except OSError as cause:
-        raise InputError(f"{folder} cannot be made ({cause})", "a folder to write to", "choose another folder") from cause
+        raise InputError(
+            f"{folder} cannot be made ({cause})", "a folder to write to", "choose another folder"
+        ) from cause
     focal = focal_px or FOCAL_OVER_LONG_SIDE * max(info.width_px, info.height_px)
     camera = Camera(info.width_px, info.height_px, focal, info.width_px / 2, info.height_px / 2)
     sha256 = file_sha256(clip_path)
@@ -94,7 +96,7 @@ def capture_clip(
     stages.run("tracks", keys["tracks"], [folder / files.TRACKS], lambda: _tracks(solved, torso, folder / files.TRACKS))
     audio = {"sample_rate_hz": info.audio_sample_rate_hz} if info.has_audio else None
     if audio is None:
-        on_event(Note("capture", f"{clip_path.name} has no sound: it can teach how the person looks, not how they talk"))
+        on_event(Note("capture", f"{clip_path.name} has no sound: it teaches how the person looks, not how they talk"))
     source = {
         "path": str(clip_path),
         "sha256": sha256,
@@ -232,7 +234,7 @@ def _tell(name: str, status: np.ndarray, others: int, landmarks_px: np.ndarray, 
         on_event(Note("pose", f"{others} pictures show a second face; the larger and steadier one is kept"))
     size = float(np.median([face_size_px(f) for f in landmarks_px[::10]]))
     if size < _SMALL_FACE_PX:
-        on_event(Note("pose", f"the face is only {size:.0f} px large in {name}; a closer picture gives a better avatar"))
+        on_event(Note("pose", f"the face is only {size:.0f} px large in {name}; closer pictures give a better avatar"))
 
 
 def _train_count(count: int) -> int:
@@ -250,8 +252,8 @@ def _kept_rate_hz(file_rate_hz: float, solved: dict[str, np.ndarray]) -> float:
 
 
 def _masks(
-    clip: Path, raw_alpha: Path, solved: dict[str, np.ndarray], camera: Camera, rate_hz: float, folder: Path, torso: Path,
-    on_event: Listener,
+    clip: Path, raw_alpha: Path, solved: dict[str, np.ndarray], camera: Camera, rate_hz: float, folder: Path,
+    torso: Path, on_event: Listener,
 ) -> dict[str, float]:  # fmt: skip
     import cv2
 
@@ -269,7 +271,9 @@ def _masks(
     save_tensors(torso, {"affine": affine.astype(np.float32)})
     tracked = values["torso_tracked_share"]
     if tracked < 0.9:
-        on_event(Note("masks", f"the torso could be followed in {tracked:.0%} of the pictures only; it is guessed in the rest"))
+        on_event(
+            Note("masks", f"the torso was followed in only {tracked:.0%} of the pictures; it is guessed elsewhere")
+        )
     return values | {"plate_seen_share": float(sampled.plate_seen.mean())}
 
 

@@ -94,7 +94,8 @@ class ClipFolder:
     def content_hash(self) -> str:
         """Changes whenever the clip, the way it was captured, or a result changes."""
         stages = {name: record["key"] for name, record in self.manifest["stages"].items()}
-        return hashlib.sha256(json.dumps([self.manifest["source"]["sha256"], stages], sort_keys=True).encode()).hexdigest()
+        parts = [self.manifest["source"]["sha256"], stages]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @property
     def source(self) -> Path:
@@ -181,8 +182,9 @@ class ClipFolder:
             if count == stop - start:
                 return
         raise FileFormatError(
-            f"{self.path / PERSON} ends after {start + count} pictures", f"{len(self)} pictures", "capture the clip again"
-        )
+            f"{self.path / PERSON} ends after {start + count} pictures", f"{len(self)} pictures",
+            "capture the clip again",
+        )  # fmt: skip
 
     def _check_source(self) -> None:
         if not self.source.is_file():
@@ -226,7 +228,9 @@ def _read_tracks(path: Path, count: int) -> dict[str, np.ndarray]:
     try:
         tracks = load_tensors(path)
     except (OSError, SafetensorError) as cause:
-        raise FileFormatError(f"{path} cannot be read ({cause})", "a safetensors file", "capture the clip again") from cause
+        raise FileFormatError(
+            f"{path} cannot be read ({cause})", "a safetensors file", "capture the clip again"
+        ) from cause
     for name, tail in _TRACK_SHAPES.items():
         if name not in tracks:
             raise FileFormatError(f"{path} lacks {name}", "every track", "capture the clip again")

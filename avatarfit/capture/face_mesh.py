@@ -80,9 +80,9 @@ def follow_points(gray: np.ndarray, next_gray: np.ndarray, points_px: np.ndarray
     import cv2
 
     start = np.ascontiguousarray(points_px, np.float32)[:, None] - np.float32(0.5)
-    options = {"winSize": _FLOW_WINDOW, "maxLevel": _FLOW_LEVELS, "minEigThreshold": 1e-4}
-    end, there, _ = cv2.calcOpticalFlowPyrLK(gray, next_gray, start, None, **options)
-    back, home, _ = cv2.calcOpticalFlowPyrLK(next_gray, gray, end, None, **options)
+    window, levels = _FLOW_WINDOW, _FLOW_LEVELS
+    end, there, _ = cv2.calcOpticalFlowPyrLK(gray, next_gray, start, start.copy(), winSize=window, maxLevel=levels)
+    back, home, _ = cv2.calcOpticalFlowPyrLK(next_gray, gray, end, end.copy(), winSize=window, maxLevel=levels)
     flow = (end - start)[:, 0]
     gap = np.linalg.norm((back - start)[:, 0], axis=1)
     flow[(there[:, 0] == 0) | (home[:, 0] == 0) | (gap > _ROUND_TRIP_PX)] = np.nan

@@ -1,7 +1,7 @@
-"""Landmarks without the head's motion: every landmark placed in the head frame so that it projects exactly onto its pixel.
+"""Landmarks without the head's motion: each is placed in the head frame so that it projects exactly onto its pixel.
 
-A pixel fixes two of a landmark's three coordinates. The third, depth in the head frame, starts from the network's own z,
-brought onto the rigid shape by a similarity per frame; that is noisy, so it is replaced by a linear function of the
+A pixel fixes two of a landmark's three coordinates. The third, depth in the head frame, starts from the network's own
+z, brought onto the rigid shape by a similarity per frame; that is noisy, so it is replaced by a linear function of the
 expression (the principal components of the two well-measured coordinates), fitted over the clip.
 """
 
@@ -36,8 +36,8 @@ def _head_axes(
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Rotation [3, 3], origin [3] and scale with `head = scale * rotation @ (point - origin)`.
 
-    x runs from the outer eye corner at the picture's left to the other; y is square to it, as near as can be to the line
-    from the top of the forehead to the chin, which is upright in a head that faces the camera.
+    x runs from the outer eye corner at the picture's left to the other; y is square to it, as near as can be to the
+    line from the top of the forehead to the chin, which is upright in a head that faces the camera.
     """
     x = (left_eye - right_eye) / np.linalg.norm(left_eye - right_eye)
     down = chin - forehead
@@ -92,9 +92,8 @@ def _on_rays(landmarks_px: np.ndarray, depth: np.ndarray, solution: RigidSolutio
     for first in range(0, len(out), _CHUNK):
         part = slice(first, first + _CHUNK)
         rotation, translation = solution.rotation[part], solution.translation_cm[part]
-        ray = np.concatenate(
-            [(landmarks_px[part, :, :2] - center) / camera.focal_px, np.ones((*landmarks_px[part].shape[:2], 1))], axis=2
-        )
+        plane = (landmarks_px[part, :, :2] - center) / camera.focal_px
+        ray = np.concatenate([plane, np.ones_like(plane[..., :1])], axis=2)
         turned = np.einsum("tji,tnj->tni", rotation, ray)
         origin = np.einsum("tji,tj->ti", rotation, translation)
         # (distance * turned - origin).z = depth; a head in profile looks along its own plane, so keep away from 0 / 0.

@@ -1,8 +1,8 @@
 """Head, neck, torso and mouth interior of one picture, from its landmarks and the person's alpha.
 
-Head is the person above the jaw line, which is carried sideways at the height of the earlobes. Of what is below, the neck is
-what has the skin's chromaticity and hangs together with the jaw; the torso is the rest. Hair that falls below the earlobes
-counts as torso.
+Head is the person above the jaw line, which is carried sideways at the height of the earlobes. Of what is below, the
+neck is what has the skin's chromaticity and hangs together with the jaw; the torso is the rest. Hair that falls below
+the earlobes counts as torso.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ _BINS = 64
 _SUBPIXEL_BITS = 4
 
 
-def fill_polygon(shape: tuple[int, int], points_px: np.ndarray) -> np.ndarray:
+def fill_polygon(shape: tuple[int, ...], points_px: np.ndarray) -> np.ndarray:
     """uint8 [H, W], 1 inside the polygon [N, 2] (pixel centres at +0.5)."""
     import cv2
 
     out = np.zeros(shape, np.uint8)
     fixed = np.round((np.clip(points_px, -1e4, 1e4) - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
-    cv2.fillPoly(out, [fixed], 1, shift=_SUBPIXEL_BITS)
+    cv2.fillPoly(out, [fixed], (1,), shift=_SUBPIXEL_BITS)
     return out
 
 
-def head_polygon(landmarks_px: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def head_polygon(landmarks_px: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """[N, 2]: everything above the jaw line, which is carried sideways along the face's own horizontal."""
     points = landmarks_px[:, :2].astype(np.float64)
     across = points[OUTER_EYE_CORNERS[1]] - points[OUTER_EYE_CORNERS[0]]
@@ -121,22 +121,23 @@ def neck_mask(rgb: np.ndarray, landmarks_px: np.ndarray, below_jaw: np.ndarray, 
         return out
     window = (slice(top, bottom), slice(left, right))
     likely = cv2.GaussianBlur(skin.likelihood(rgb[window]), (0, 0), max(1.0, face_width / 100))
-    found = ((likely > 0.5) & (below_jaw[window] > 0)).astype(np.uint8)
+    below = below_jaw[window] > 0
+    found = ((likely > 0.5) & below).astype(np.uint8)
     side = max(3, int(face_width / 30)) | 1
     small = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     large = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * side + 1, 2 * side + 1))
-    found = cv2.morphologyEx(found, cv2.MORPH_OPEN, small)
+    opened = np.asarray(cv2.morphologyEx(found, cv2.MORPH_OPEN, small), np.uint8)
     # Closed together with the face above, or the shadow under the chin would be a gap between the two.
     chin = fill_polygon((height, width), jaw)[window]
-    found = cv2.morphologyEx(found | chin, cv2.MORPH_CLOSE, large) & (1 - chin) & (below_jaw[window] > 0)
-    found = found.astype(np.uint8)
+    closed = np.asarray(cv2.morphologyEx(opened | chin, cv2.MORPH_CLOSE, large), np.uint8)
+    neck = ((closed > 0) & (chin == 0) & below).astype(np.uint8)
     # Keep what touches a band just under the jaw.
     band = np.zeros((height, width), np.uint8)
     line = np.round((jaw[3:-3] - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
-    cv2.polylines(band, [line], False, 1, thickness=max(3, int(face_width / 12)), shift=_SUBPIXEL_BITS)
-    _, parts = cv2.connectedComponents(found)
-    touching = np.unique(parts[(band[window] > 0) & (found > 0)])
-    out[window] = np.isin(parts, touching[touching > 0]) & (below_jaw[window] > 0)
+    cv2.polylines(band, [line], False, (1,), thickness=max(3, int(face_width / 12)), shift=_SUBPIXEL_BITS)
+    _, parts = cv2.connectedComponents(neck)
+    touching = np.unique(parts[(band[window] > 0) & (neck > 0)])
+    out[window] = np.isin(parts, touching[touching > 0])
     return out
 
 

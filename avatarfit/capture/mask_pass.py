@@ -57,7 +57,8 @@ class KeptFrames:
         """(rgb uint8 [H, W, 3], raw mask uint8 [256, 256]) of every kept picture."""
         wanted = set(self.source_index.tolist())
         last = int(self.source_index[-1])
-        for index, (frame, mask) in enumerate(zip(read_video(self.source), read_gray_video(self.raw_alpha), strict=False)):
+        both = zip(read_video(self.source), read_gray_video(self.raw_alpha), strict=True)
+        for index, (frame, mask) in enumerate(both):
             if index in wanted:
                 yield frame.rgb, mask
             if index >= last:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -93,15 +93,16 @@ def observe(frames: Iterable[VideoFrame]) -> Iterator[Observation]:
                 shape = shape or frame.rgb.shape
                 if frame.rgb.shape != shape:
                     raise InputError(
-                        f"the picture size changes from {shape[1]}x{shape[0]} to {frame.rgb.shape[1]}x{frame.rgb.shape[0]} "
-                        f"at {frame.pts_seconds:.2f} s",
+                        f"the picture size changes from {shape[1]}x{shape[0]} to "
+                        f"{frame.rgb.shape[1]}x{frame.rgb.shape[0]} at {frame.pts_seconds:.2f} s",
                         "one size throughout",
                         "cut or convert the clip to one size",
                     )
                 faces = face_pool.submit(face_thread.step, frame.rgb)
                 alpha = person_pool.submit(segmenter.alpha, frame.rgb)
                 if former is None and not waiting:
-                    wait((faces, alpha))
+                    faces.result()
+                    alpha.result()
                     hush.close()
                 waiting.append((frame.pts_seconds, faces, alpha))
                 if len(waiting) >= _IN_FLIGHT:

@@ -45,8 +45,8 @@ def median_of_five(pictures: list[np.ndarray]) -> np.ndarray:
 class AlphaSteadier:
     """Median over five neighbouring masks, each first moved to the middle one's head and body.
 
-    Flicker of the mask's edge is independent from picture to picture, the person's outline is not, once its own motion is
-    taken out.
+    Flicker of the mask's edge is independent from picture to picture; the person's outline is not, once its own motion
+    is taken out.
 
     Args:
         width_px, height_px: size of the clip's pictures, in which the motion is given.
@@ -60,8 +60,9 @@ class AlphaSteadier:
         self._size = (width_px, height_px)
 
     def steady(
-        self, masks: list[np.ndarray], head_maps: list[np.ndarray], torso_maps: list[np.ndarray], seam_px: tuple[float, float]
-    ) -> np.ndarray:
+        self, masks: list[np.ndarray], head_maps: list[np.ndarray], torso_maps: list[np.ndarray],
+        seam_px: tuple[float, float],
+    ) -> np.ndarray:  # fmt: skip
         """The middle mask, steadied and at the clip's size: uint8 [H, W].
 
         Args:

@@ -38,8 +38,6 @@ class PlateBuilder:
         A pixel is seen when at least one picture in twenty (and one at least) shows it. The rest is painted in from its
         surroundings (Telea 2004) and blurred, for it is only ever glimpsed behind a moving person.
         """
-        import cv2
-
         if not self._pictures:
             raise ValueError("the plate was given no picture")
         height, width = self._clear[0].shape

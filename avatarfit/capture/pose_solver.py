@@ -2,11 +2,11 @@
 
 Unknowns: N shape points (centimetres, head frame) and per frame a rotation vector and a translation. Minimised:
  * robust reprojection error of the rigid landmarks, each landmark with its own measured noise;
- * error against image motion (optical flow of the pixels under the landmarks) between neighbouring frames: the flow sees
-   small motions that the landmark network smears, the landmarks stop the flow from drifting;
+ * error against image motion (optical flow of the pixels under the landmarks) between neighbouring frames: the flow
+   sees small motions that the landmark network smears, the landmarks stop the flow from drifting;
  * second differences of the pose over time (an acceleration prior);
  * distance from a prior shape, the Procrustes mean of the network's own 3-D landmarks.
-Gauss-Newton, alternating: poses given the shape (block-pentadiagonal normal equations), shape given the poses (3x3 each).
+Gauss-Newton, alternating: poses given the shape (block-pentadiagonal normal equations), shape given the poses.
 Triggs et al. 2000, "Bundle adjustment: a modern synthesis".
 """
 
@@ -90,7 +90,7 @@ def solve_poses(
         landmarks_px: float [T, N, 3], the rigid landmarks as measured (z only starts the search).
         prior_shape_cm: float [N, 3] in the head frame; fixes scale, origin and axes.
         camera: focal length and centre, held fixed.
-        flow_px: float [T, N, 2], image motion from frame t to t + 1 of the pixels at `flow_start_px`; NaN where unknown.
+        flow_px: float [T, N, 2], motion from frame t to t + 1 of the pixels at `flow_start_px`; NaN where unknown.
         flow_start_px: float [T, N, 2], where those pixels were; the landmarks when not given.
         linked: bool [T], whether frame t and t + 1 are neighbours in time (the last is ignored); all when not given.
         settings: weights.
@@ -168,9 +168,9 @@ def _reprojection(
 def _project_with_jacobian(
     shape: np.ndarray, rotvec: np.ndarray, translation: np.ndarray, base: np.ndarray, camera: Camera
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [T, N, 2] of shape points [N, 3] or [T, N, 3], and their derivative [T, N, 2, 6] by rotvec and translation."""
+    """Pixels [T, N, 2] of shape points [N, 3], and their derivative [T, N, 2, 6] by rotvec and translation."""
     rotation = matrix_of(rotvec) @ base
-    turned = np.einsum("tij,...nj->tni" if shape.ndim == 2 else "tij,tnj->tni", rotation, shape)
+    turned = shape @ rotation.transpose(0, 2, 1)
     point = turned + translation[:, None]
     inverse = 1 / point[..., 2]
     by_point = np.zeros((*point.shape[:2], 2, 3))
@@ -191,8 +191,8 @@ def _hard(error: np.ndarray, knee: float) -> np.ndarray:
 
 
 def _landmark_terms(
-    observed: np.ndarray, shape: np.ndarray, rotvec: np.ndarray, translation: np.ndarray, base: np.ndarray, camera: Camera,
-    deviation: np.ndarray, share: float, px: float,
+    observed: np.ndarray, shape: np.ndarray, rotvec: np.ndarray, translation: np.ndarray, base: np.ndarray,
+    camera: Camera, deviation: np.ndarray, share: float, px: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     count = len(observed)
     diagonal, gradient = np.zeros((count, 6, 6)), np.zeros((count, 6))
@@ -209,9 +209,9 @@ def _landmark_terms(
 
 
 def _add_flow_terms(
-    diagonal: np.ndarray, gradient: np.ndarray, coupling: np.ndarray, start: np.ndarray, flow: np.ndarray, linked: np.ndarray,
-    shape: np.ndarray, rotvec: np.ndarray, translation: np.ndarray, base: np.ndarray, camera: Camera, deviation: float,
-    share: float,
+    diagonal: np.ndarray, gradient: np.ndarray, coupling: np.ndarray, start: np.ndarray, flow: np.ndarray,
+    linked: np.ndarray, shape: np.ndarray, rotvec: np.ndarray, translation: np.ndarray, base: np.ndarray,
+    camera: Camera, deviation: float, share: float,
 ) -> None:  # fmt: skip
     """Adds, for linked frames t and t + 1, the error of (motion of the solid point under a pixel) minus (its flow)."""
     count = len(start)
@@ -241,8 +241,8 @@ def _banded_step(
 ) -> np.ndarray:  # fmt: skip
     """The Gauss-Newton step [T, 6], with the acceleration prior added to the data's normal equations."""
     count = len(diagonal)
-    deviation = np.array([s.rotation_acceleration] * 3 + [s.translation_acceleration_cm] * 2 + [s.depth_acceleration_cm])
-    precision = 1 / deviation**2
+    across, depth = s.translation_acceleration_cm, s.depth_acceleration_cm
+    precision = 1 / np.array([s.rotation_acceleration] * 3 + [across, across, depth]) ** 2
     state = np.concatenate([rotvec, translation], axis=1)
     right = -gradient
     main, first, second = diagonal.copy(), coupling.copy(), np.zeros_like(diagonal)
@@ -263,8 +263,8 @@ def _banded_step(
 
 
 def _best_shape(
-    observed: np.ndarray, shape: np.ndarray, prior: np.ndarray, rotation: np.ndarray, translation: np.ndarray, camera: Camera,
-    deviation: np.ndarray, s: PoseSettings, px: float,
+    observed: np.ndarray, shape: np.ndarray, prior: np.ndarray, rotation: np.ndarray, translation: np.ndarray,
+    camera: Camera, deviation: np.ndarray, s: PoseSettings, px: float,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """One Gauss-Newton step of every shape point given the poses; also the errors [T, N, 2] before it."""
     point_count = len(shape)

@@ -1,7 +1,7 @@
 """Finished stages are remembered, so that an interrupted capture resumes and an unchanged one costs nothing.
 
-A stage's key is the hash of all it depends on. Its record, `work/NAME.json`, is written last and in one move, so a record
-with the right key means that the stage's files are whole.
+A stage's key is the hash of all it depends on. Its record, `work/NAME.json`, is written last and in one move, so a
+record with the right key means that the stage's files are whole.
 """
 
 from __future__ import annotations

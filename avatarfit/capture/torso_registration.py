@@ -1,9 +1,9 @@
 """The upper body's motion: an affine map of the picture per frame, measured against one resting picture.
 
-Corners on the clothes of a reference picture are found again in every other picture by pyramidal Lucas-Kanade, started from
-the former frame's map; a robust affine map is fitted to them. Always against the same reference, so nothing drifts. Where the
-body has moved so far that the reference no longer matches, a second (third ...) reference is taken, itself registered to the
-first.
+Corners on the clothes of a reference picture are found again in every other picture by pyramidal Lucas-Kanade, started
+from the former frame's map; a robust affine map is fitted to them. Always against the same reference, so nothing
+drifts. Where the body has moved so far that the reference no longer matches, a second (third ...) reference is taken,
+itself registered to the first.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def fit_affine(
 
 
 def normalised(affine_px: np.ndarray, camera: Camera) -> np.ndarray:
-    """The same maps [T, 2, 3] on coordinates `(x_px - c) / f`; `affine_px` is on OpenCV pixel indices (centres at 0)."""
+    """The same maps [T, 2, 3] on coordinates `(x_px - c) / f`; `affine_px` is on pixel indices (centres at 0)."""
     # Index i is at i + 0.5 here; u = (index + 0.5 - c) / f.
     center = np.array([camera.center_x_px, camera.center_y_px]) - 0.5
     out = affine_px.astype(np.float64).copy()
