@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _PICTURE_FORMATS = {"image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "svg_pipe"}
 
 
@@ -34,8 +35,37 @@ def check_readable(path: Path, wanted: str, error: type[InputError] = InputError
 
 
 def is_cut_short(path: Path) -> bool:
-    """Whether an MP4 or MOV file ends before its last top-level box does (ISO/IEC 14496-12, 4.2)."""
+    """Whether an MP4, MOV, Matroska or AVI file ends before its own headers say; False where they do not say."""
+    with path.open("rb") as file:
+        head = file.read(64)
     size = path.stat().st_size
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return int.from_bytes(head[4:8], "little") + 8 > size
+    if head[:4] == _EBML:
+        return _matroska_is_cut_short(head, size)
+    return _boxes_are_cut_short(path, size)
+
+
+def _matroska_is_cut_short(head: bytes, size: int) -> bool:
+    """Whether the file ends before its segment does (RFC 8794, sections 4 and 6; RFC 9559, section 5)."""
+    length, start = _ebml_size(head, 4)
+    if length is None or head[start + length : start + length + 4] != _SEGMENT:
+        return False
+    segment, start = _ebml_size(head, start + length + 4)
+    return segment is not None and start + segment > size
+
+
+def _ebml_size(data: bytes, at: int) -> tuple[int | None, int]:
+    """A variable-length size at `at` (None where it says "unknown" or lies outside `data`) and where it ends."""
+    width = 9 - data[at].bit_length() if at < len(data) and data[at] else 9
+    if at + width > len(data) or width > 8:
+        return None, at
+    value = int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1)
+    return (None if value == (1 << 7 * width) - 1 else value), at + width
+
+
+def _boxes_are_cut_short(path: Path, size: int) -> bool:
+    """Whether an MP4 or MOV file ends before its last top-level box does (ISO/IEC 14496-12, 4.2)."""
     with path.open("rb") as file:
         head = file.read(12)
         if len(head) < 12 or head[4:8] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):

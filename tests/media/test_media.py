@@ -319,15 +319,29 @@ def test_an_empty_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
-def test_a_file_that_was_cut_short(tmp_path: Path, share: float) -> None:
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov", "a.avi"])
+def test_a_file_that_was_cut_short(tmp_path: Path, name: str, share: float) -> None:
+    import av
+
     rng = np.random.default_rng(0)
-    with VideoWriter(tmp_path / "a.mp4", 64, 64, 25) as writer:
-        for _ in range(10):
-            writer.write(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    data = (tmp_path / "a.mp4").read_bytes()
-    (tmp_path / "a.mp4").write_bytes(data[: int(len(data) * share)])
+    path = tmp_path / name
+    if name == "a.avi":
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mpeg4", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+            for _ in range(20):
+                noise = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+            container.mux(stream.encode(None))
+    else:
+        with VideoWriter(path, 64, 64, 25) as writer:
+            for _ in range(20):
+                writer.write(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    assert probe(path).width_px == 64
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(InputError, match="cut short"):
-        probe(tmp_path / "a.mp4")
+        probe(path)
 
 
 def test_sound_without_pictures_and_pictures_without_sound(tmp_path: Path) -> None:
