@@ -73,11 +73,13 @@ class Atlas:
         gloss: float | None = None,
     ) -> None:  # fmt: skip
         """Colour laid over the region where the stencil (uint8, or float 0..1) says."""
-        area = self.region(region)
-        amount = (mask.astype(np.float32) / 255 if mask.dtype == np.uint8 else mask.astype(np.float32)) * strength
-        area[..., :3] += amount[..., None] * (np.array(color, np.float32) - area[..., :3])
-        if gloss is not None:
-            area[..., 3] += amount * (gloss - area[..., 3])
+        left, top, width, height = cv2.boundingRect(mask if mask.dtype == np.uint8 else (mask > 0.003).astype(np.uint8))
+        part = slice(top, top + height), slice(left, left + width)
+        area = self.region(region)[part]
+        amount = mask[part].astype(np.float32) * np.float32(strength / 255 if mask.dtype == np.uint8 else strength)
+        for channel, value in enumerate((*color, gloss)):
+            if value is not None:
+                area[..., channel] += amount * (np.float32(value) - area[..., channel])
 
     def _fixed(self, path_cm: np.ndarray) -> np.ndarray:
         return np.round(np.asarray(path_cm) * self.texels_per_cm * 16).astype(np.int32)

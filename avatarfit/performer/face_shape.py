@@ -129,7 +129,7 @@ def _personal_deviation(rest: np.ndarray, rng: np.random.Generator) -> np.ndarra
     width, jaw, nose, chin = rng.uniform(-1, 1, 4)
     y = rest[:, 1]
     out = np.zeros_like(rest)
-    out[:, 0] = rest[:, 0] * (0.02 * width + 0.03 * jaw * smooth_step(y, 4, 10))
+    out[:, 0] = rest[:, 0] * (0.02 * width + (0.03 * jaw - 0.07) * smooth_step(y, 2, 10))
     out[:, 1] = 0.25 * chin * smooth_step(y, 5, 11)
     tip = np.exp(-np.square(rest - rest[1]).sum(axis=1) / (2 * 1.6**2))
     out[:, 2] = -0.2 * nose * tip

@@ -23,7 +23,7 @@ _FOCAL_PER_WIDTH = 2.34
 # For each material: ambient, diffuse, wrap, specular strength, specular power.
 _MATERIALS = np.array(
     [
-        [0.50, 0.62, 0.35, 0.20, 14], [0.42, 0.66, 0.20, 0.42, 16], [0.62, 0.42, 0.50, 0.95, 90],
+        [0.50, 0.62, 0.35, 0.20, 14], [0.42, 0.66, 0.20, 0.42, 16], [0.62, 0.42, 0.50, 0.50, 60],
         [0.55, 0.45, 0.40, 0.35, 40], [0.55, 0.45, 0.40, 0.15, 20], [0.48, 0.64, 0.15, 0.03, 8],
         [0.80, 0.20, 0.30, 0.00, 8],
     ],
@@ -31,6 +31,8 @@ _MATERIALS = np.array(
 )  # fmt: skip
 _KEY_LIGHT = np.array([-0.48, -0.52, -0.71], np.float32)
 _FILL_LIGHT = np.array([0.80, -0.10, -0.59], np.float32)
+_CATCHLIGHT = np.array([-0.19, -0.14, -0.97], np.float32)
+"""Where the window mirrors itself in a wet eye: below the lid's edge, or it would hardly ever be seen."""
 _RIM_LIGHT = np.array([0.75, -0.45, 0.49], np.float32)
 
 
@@ -95,8 +97,10 @@ class Performer:
         corners = self._triangles[found.triangle]
         normals = self._normals(vertices).astype(np.float32)
         attributes = np.concatenate([normals, self._static], axis=1)
-        # Less light falls into a mouth that is hardly open.
-        attributes[self._in_mouth, 5] *= 0.4 + 0.6 * float(smooth_step(performance.mouth_open_cm[index], 0.05, 0.7))
+        # Less light falls into a mouth that is hardly open, or pursed.
+        lit = 0.4 + 0.6 * float(smooth_step(performance.mouth_open_cm[index], 0.05, 0.7))
+        pursed = float(performance.coefficients[index, fs.SHAPES.index("round")])
+        attributes[self._in_mouth, 5] *= lit * (1 - 0.7 * pursed)
         mixed = np.einsum("pk,pkc->pc", found.weights, attributes[corners])
         color = self._shade(mixed, self._triangle_material[found.triangle])
 
@@ -188,6 +192,8 @@ class Performer:
         half = _KEY_LIGHT + np.array([0, 0, -1], np.float32)
         half /= np.linalg.norm(half)
         shine = specular * sampled[:, 3] * np.exp(power * (facing(half) - 1)) * np.minimum(shade, 1)
+        wet = np.flatnonzero(material == body.EYE)
+        shine[wet] += 320 * np.exp(190 * np.minimum(facing(_CATCHLIGHT)[wet] - 1, 0))
         # Red light bleeds furthest round the terminator.
         bleed = (key * (1.16 - 0.16 * key), key, key * (0.9 + 0.1 * key))
         out = np.empty((len(mixed), 3), np.float32)
