@@ -1,0 +1,89 @@
+"""All that turns sound into one person's motion, as it is saved in an avatar file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from avatarfit.contracts import FileFormatError
+from avatarfit.model.audio_to_landmarks import AudioToLandmarks, AudioToLandmarksConfig
+from avatarfit.model.habits import Habits
+from avatarfit.model.locally_linear import LocallyLinear
+
+_HABIT_ARRAYS = tuple(f.name for f in fields(Habits) if f.name != "frame_rate_hz")
+
+
+@dataclass(frozen=True)
+class DriverModel:
+    """A person's way of speaking and moving.
+
+    Attributes:
+        feature_name: which speech features it was fitted on.
+        network: features -> mouth coefficients.
+        shapes: the mouth shapes of the clip, in cm coordinates.
+        habits: blinks, gaze, brows, head and torso.
+        mouth_rest: float32 [M], the mouth when nobody speaks.
+        mouth_deviation_cm: float32 [M], what turns coefficients into the coordinates of `shapes`.
+    """
+
+    feature_name: str
+    network: AudioToLandmarks
+    shapes: LocallyLinear
+    habits: Habits
+    mouth_rest: np.ndarray
+    mouth_deviation_cm: np.ndarray
+
+    def config(self) -> dict[str, Any]:
+        """JSON-able: everything that is not an array."""
+        return {
+            "features": self.feature_name,
+            "network": self.network.config.as_dict(),
+            "neighbours": self.shapes.neighbours,
+            "ridge": self.shapes.ridge,
+            "frame_rate_hz": self.habits.frame_rate_hz,
+        }
+
+    def to_tensors(self) -> dict[str, np.ndarray]:
+        """Every array by a dotted name."""
+        tensors = {f"network.{name}": value.numpy() for name, value in self.network.state_dict().items()}
+        tensors |= {f"habits.{name}": getattr(self.habits, name) for name in _HABIT_ARRAYS}
+        tensors["shapes_cm"] = self.shapes.shapes_cm
+        tensors["mouth_rest"] = self.mouth_rest
+        tensors["mouth_deviation_cm"] = self.mouth_deviation_cm
+        return tensors
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> DriverModel:
+        """The inverse of `to_tensors` and `config`; other keys are ignored.
+
+        Raises:
+            FileFormatError: an array or a setting is missing or of another shape.
+        """
+        try:
+            network = AudioToLandmarks(AudioToLandmarksConfig(**config["network"]))
+            network.load_state_dict(
+                {name: torch.from_numpy(np.array(tensors[f"network.{name}"])) for name in network.state_dict()}
+            )
+            network.eval()
+            return cls(
+                str(config["features"]),
+                network,
+                LocallyLinear(np.asarray(tensors["shapes_cm"]), int(config["neighbours"]), float(config["ridge"])),
+                Habits(
+                    **{name: np.asarray(tensors[f"habits.{name}"]) for name in _HABIT_ARRAYS},
+                    frame_rate_hz=float(config["frame_rate_hz"]),
+                ),
+                np.asarray(tensors["mouth_rest"], np.float32),
+                np.asarray(tensors["mouth_deviation_cm"], np.float32),
+            )
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise FileFormatError(
+                f"The driver's part of the file does not fit together ({type(error).__name__}: {reason})",
+                "the arrays and settings that a fit writes",
+                "fit the avatar again",
+            ) from error

@@ -1,0 +1,235 @@
+"""What a person does beside speaking: blinks, gaze, brows, head and torso, re-sampled from the clip's own stretches.
+
+Everything is taken from the same moment of the clip, so head, torso and eyes stay consistent. A stretch plays for a few
+seconds and then passes, by a cross-fade, into another whose pose and velocity match where they meet (motion graphs,
+Kovar, Gleicher & Pighin 2002). Nothing ever plays backwards, and joins avoid blinks, so the blink rate stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+FADE_SECONDS = 0.48
+SHORTEST_SECONDS, LONGEST_SECONDS = 2.0, 5.0
+SETTLE_SECONDS = 0.6
+_CHOICES = 6
+_AWAY_SECONDS = 1.0
+_BLINK_OPENING = -1.5
+_OPENING = slice(-2, None)
+_TORSO_REST = np.eye(2, 3, dtype=np.float32).reshape(-1)
+
+
+@dataclass(frozen=True)
+class Stance:
+    """The habits' state over T frames.
+
+    Attributes:
+        upper: float32 [T, U] and eyes: float32 [T, 6], rig coefficients.
+        rotation_wxyz: float32 [T, 4]. translation_cm: float32 [T, 3]. torso_affine: float32 [T, 2, 3].
+    """
+
+    upper: np.ndarray
+    eyes: np.ndarray
+    rotation_wxyz: np.ndarray
+    translation_cm: np.ndarray
+    torso_affine: np.ndarray
+
+
+@dataclass(frozen=True)
+class Habits:
+    """The clip's stretches.
+
+    Attributes:
+        upper, eyes, rotation_wxyz, translation_cm, torso_affine: as in `Stance`, for the clip's N frames.
+        run: int32 [N], rising by one where frames are missing between two neighbours.
+        frame_rate_hz: of the clip.
+    """
+
+    upper: np.ndarray
+    eyes: np.ndarray
+    rotation_wxyz: np.ndarray
+    translation_cm: np.ndarray
+    torso_affine: np.ndarray
+    run: np.ndarray
+    frame_rate_hz: float
+
+    @staticmethod
+    def of(stance: Stance, pts_seconds: np.ndarray, frame_rate_hz: float) -> Habits:
+        """The habits seen in a clip's frames at `pts_seconds` [N]."""
+        gap = np.diff(pts_seconds, prepend=pts_seconds[:1]) > 1.5 / frame_rate_hz
+        q = stance.rotation_wxyz.copy()
+        # One hemisphere for all, so that weighted sums of quaternions mean something.
+        q[q @ q[0] < 0] *= -1
+        return Habits(
+            stance.upper, stance.eyes, q, stance.translation_cm, stance.torso_affine,
+            np.cumsum(gap).astype(np.int32), float(frame_rate_hz),
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.run)
+
+    def table(self) -> np.ndarray:
+        """float32 [N, U + 6 + 4 + 3 + 6]: all of it, side by side."""
+        return np.concatenate(
+            [self.upper, self.eyes, self.rotation_wxyz, self.translation_cm, self.torso_affine.reshape(len(self), -1)],
+            axis=1,
+        )
+
+    def stance(self, table: np.ndarray) -> Stance:
+        """The inverse of `table` for rows [T, ...]; quaternions come out of unit length."""
+        u = self.upper.shape[1]
+        upper, eyes, q, t, torso = np.split(table.astype(np.float32), [u, u + 6, u + 10, u + 13], axis=1)
+        q = q / np.linalg.norm(q, axis=1, keepdims=True)
+        return Stance(upper, eyes, q, t, torso.reshape(-1, 2, 3))
+
+    def rest(self) -> np.ndarray:
+        """float32 [U + 6 + 4 + 3 + 6]: the common resting pose, a row of `table` (the median of each column)."""
+        return np.median(self.table(), axis=0).astype(np.float32)
+
+
+class HabitSampler:
+    """Plays habits without end, frame after frame; the same seed plays the same.
+
+    Args:
+        habits: what to play.
+        seed: which of the endless sequences.
+        frame_rate_hz: of the frames to come; the clip's stretches keep their own speed.
+        motion: 0 holds head and torso at rest, 1 moves them as in the clip. Eyes and brows are not touched by it.
+    """
+
+    def __init__(self, habits: Habits, seed: int, frame_rate_hz: float, motion: float = 1.0) -> None:
+        if not 0 <= motion <= 1:
+            raise ValueError(f"motion came as {motion}; wanted 0 to 1")
+        self.habits, self.motion = habits, motion
+        self.step = habits.frame_rate_hz / frame_rate_hz
+        self._rate = frame_rate_hz
+        self._random = np.random.default_rng(seed)
+        self._table, self._rest = habits.table(), habits.rest()
+        self._matching = _matching_columns(self._table, habits)
+        last = np.append(np.flatnonzero(np.diff(habits.run)), len(habits) - 1)
+        self._run_end = last[np.searchsorted(last, np.arange(len(habits)))]
+        self._fade = FADE_SECONDS * habits.frame_rate_hz
+        self._calm = _away_from_blinks(habits, int(np.ceil(self._fade)))
+        self._frame = 0
+        self._here = float(self._first())
+        self._before: float | None = None
+        self._faded = 0.0
+        self._plan()
+
+    def next(self, count: int) -> Stance:
+        """The next `count` frames; how many are asked at a time changes nothing."""
+        rows = np.stack([self._advance() for _ in range(count)]) if count else self._table[:0]
+        moving = slice(self.habits.upper.shape[1] + 6, None)
+        rows[:, moving] = self._rest[moving] + self.motion * (rows[:, moving] - self._rest[moving])
+        return self.habits.stance(rows)
+
+    def _advance(self) -> np.ndarray:
+        row = self._row(self._here)
+        if self._before is not None:
+            row = _mixed(self._row(self._before), row, self._faded / self._fade)
+        row = _mixed(self._rest, row, self._frame / (SETTLE_SECONDS * self._rate))
+        self._frame += 1
+        self._here += self.step
+        if self._before is not None:
+            self._before += self.step
+            self._faded += self.step
+            if self._faded >= self._fade:
+                self._before = None
+        elif self._here >= self._until:
+            self._jump()
+        return row
+
+    def _row(self, position: float) -> np.ndarray:
+        """The table between frames; beyond a stretch's end its last frame."""
+        low = min(int(position), len(self._table) - 1)
+        high = min(low + 1, int(self._run_end[low]))
+        weight = position - low if high > low else 0.0
+        return self._table[low] * np.float32(1 - weight) + self._table[high] * np.float32(weight)
+
+    def _first(self) -> int:
+        """A start near rest: among the frames most like it that have time to play."""
+        cost = np.square(self._matching[:, : self._matching.shape[1] // 2] - self._rest_matching()).sum(1)
+        return self._choose(cost)
+
+    def _rest_matching(self) -> np.ndarray:
+        half = self._matching[:, : self._matching.shape[1] // 2]
+        return np.median(half, axis=0)
+
+    def _jump(self) -> None:
+        """Starts the cross-fade into the stretch that fits best here."""
+        here = min(round(self._here), len(self._table) - 1)
+        cost = np.square(self._matching - self._matching[here]).sum(1)
+        away = np.abs(np.arange(len(cost)) - here) < _AWAY_SECONDS * self.habits.frame_rate_hz
+        if not away.all():
+            cost = np.where(away, np.inf, cost)
+        self._before, self._faded = self._here, 0.0
+        self._here = float(self._choose(cost))
+        self._plan()
+
+    def _choose(self, cost: np.ndarray) -> int:
+        """One of the few cheapest frames that have no blink near and time left to play, by the seed."""
+        left = self._run_end - np.arange(len(cost))
+        for need in (left >= SHORTEST_SECONDS * self.habits.frame_rate_hz, left >= self._fade, left >= 0):
+            for fit in (need & self._calm, need):
+                usable = np.flatnonzero(fit & np.isfinite(cost))
+                if len(usable):
+                    best = usable[np.argsort(cost[usable], kind="stable")]
+                    # Neighbouring frames are one choice, not many.
+                    apart: list[int] = []
+                    for frame in best:
+                        if all(abs(int(frame) - other) >= self._fade for other in apart):
+                            apart.append(int(frame))
+                        if len(apart) == _CHOICES:
+                            break
+                    return apart[int(self._random.integers(len(apart)))]
+        return 0
+
+    def _plan(self) -> None:
+        """When this stretch ends: after a few seconds, early enough to fade, preferably away from blinks."""
+        start, end = int(self._here), int(self._run_end[int(self._here)])
+        rate = self.habits.frame_rate_hz
+        latest = max(end - self._fade, start)
+        until = min(start + self._random.uniform(SHORTEST_SECONDS, LONGEST_SECONDS) * rate, latest)
+        for frame in range(int(until), int(latest) + 1):
+            if self._calm[frame]:
+                until = max(float(frame), until)
+                break
+        self._until = until
+
+
+def _matching_columns(table: np.ndarray, habits: Habits) -> np.ndarray:
+    """float32 [N, 2 C]: what must agree at a join, pose then velocity, in comparable units.
+
+    Head and torso count most: their jumps are seen as motion. A quaternion's components are halves of radians, acting
+    about 6 cm from the neck to the face's middle.
+    """
+    u = habits.upper.shape[1]
+    parts = [
+        habits.upper * 0.1,
+        habits.eyes * 0.15,
+        habits.rotation_wxyz * 2 * 6.0,
+        habits.translation_cm,
+        (habits.torso_affine.reshape(len(table), -1) - _TORSO_REST) * np.median(np.abs(habits.translation_cm[:, 2])),
+    ]
+    pose = np.concatenate(parts, axis=1)
+    velocity = np.gradient(pose, axis=0) if len(pose) > 1 else np.zeros_like(pose)
+    velocity[:, : u + 6] = 0
+    return np.concatenate([pose, velocity * habits.frame_rate_hz * FADE_SECONDS / 2], axis=1).astype(np.float32)
+
+
+def _away_from_blinks(habits: Habits, frames: int) -> np.ndarray:
+    """bool [N]: no blink from this frame to the end of a cross-fade that starts here."""
+    shut = habits.eyes[:, _OPENING].mean(1) < _BLINK_OPENING
+    soon = np.zeros(len(shut), bool)
+    for shift in range(frames + 1):
+        soon[: len(shut) - shift] |= shut[shift:]
+    return ~soon
+
+
+def _mixed(a: np.ndarray, b: np.ndarray, progress: float) -> np.ndarray:
+    """From a to b along a smooth step."""
+    x = min(max(progress, 0.0), 1.0)
+    w = np.float32(x * x * x * (x * (6 * x - 15) + 10))
+    return a + w * (b - a)
