@@ -5,8 +5,7 @@ One training step, as the trainer writes it (shapes in brackets; the columns' or
     attributes = blend(base[N,14], deltas[N,K,14], weights[G,K], group[N] int32).detach().requires_grad_()
     splats = project(attributes, skin[N], head[3,4], torso[3,4], focal_px, center_x_px, center_y_px, width, height)
     image = rasterise(splats, height_px, width_px)              # [H, W, 4], premultiplied rgb and alpha
-    rgb = image[..., :3] + (1 - image[..., 3:]) * background    # [H, W, 3]
-    loss = l1_dssim(rgb, target[H,W,3], weight[H,W], 0.2)
+    loss = l1_dssim(image, target[H,W,3], weight[H,W], 0.2, background=background[H,W,3])   # composited inside
     loss.backward()
     weights_grad = blend_adam_step_(base, deltas, m_base, v_base, m_deltas, v_deltas, attributes.grad, weights.detach(),
                                     group, step, lr[14], delta_lr[14])

@@ -12,11 +12,12 @@ from avatarfit.ops.registry import LIBRARY, register
 
 
 def l1_dssim(
-    image: Tensor,  # [H, W, 3]
+    image: Tensor,  # [H, W, 3], or [H, W, 4] with a background
     target: Tensor,  # [H, W, 3]
     weight: Tensor,  # [H, W]
     dssim_fraction: float,
     *,
+    background: Tensor | None = None,  # [H, W, 3]
     backend: str = "auto",
 ) -> Tensor:
     """`sum_p w_p mean_c [(1 - f) |x - y| + f (1 - SSIM(x, y)) / 2] / sum_p w_p`.
@@ -24,10 +25,11 @@ def l1_dssim(
     SSIM is taken per channel with an 11x11 Gaussian window of sigma 1.5, zero padded, for values in [0, 1].
 
     Args:
-        image: [H, W, 3]; the gradient goes here only.
+        image: [H, W, 3]; the gradient goes here only. With a background: [H, W, 4], premultiplied, as from `rasterise`.
         target: [H, W, 3].
         weight: [H, W], not negative, not all zero.
         dssim_fraction: f in [0, 1].
+        background: [H, W, 3]; x is then `rgb + (1 - alpha) * background`, composited in the same pass.
         backend: `auto | reference | cpu`.
 
     Returns:
@@ -37,8 +39,10 @@ def l1_dssim(
         ValueError: a shape, dtype or stride does not fit, f lies outside [0, 1], or the weights sum to nothing.
         BackendError: the backend cannot take these tensors.
     """
-    check("image", image, (None, None, 3))
-    check("target", target, tuple(image.shape), image.dtype)
+    check("image", image, (None, None, 3 if background is None else 4))
+    check("target", target, (*image.shape[:2], 3), image.dtype)
+    if background is not None:
+        check("background", background, (*image.shape[:2], 3), image.dtype)
     check("weight", weight, tuple(image.shape[:2]), image.dtype)
     check_size("image height", image.shape[0])
     check_size("image width", image.shape[1])
@@ -46,10 +50,14 @@ def l1_dssim(
         raise ValueError(f"dssim_fraction came as {dssim_fraction}; wanted 0 to 1")
     if wants_native(backend, image):
         needs_grad = image.requires_grad and torch.is_grad_enabled()
-        loss: Tensor = torch.ops.avatarfit.l1_dssim(image, target, weight, float(dssim_fraction), needs_grad)[0]
+        loss: Tensor = torch.ops.avatarfit.l1_dssim(
+            image, target, weight, background, float(dssim_fraction), needs_grad
+        )[0]
         return loss
     if not float(weight.sum()) > 0:
         raise _weight_error()
+    if background is not None:
+        image = image[..., :3] + (1 - image[..., 3:]) * background
     return l1_dssim_reference(image, target, weight, dssim_fraction)
 
 
@@ -81,21 +89,23 @@ def _weight_error() -> ValueError:
 
 
 LIBRARY.define(
-    "l1_dssim(Tensor image, Tensor target, Tensor weight, float dssim_fraction, bool needs_grad) -> (Tensor, Tensor)"
+    "l1_dssim(Tensor image, Tensor target, Tensor weight, Tensor? background, float dssim_fraction, bool needs_grad)"
+    " -> (Tensor, Tensor)"
 )
 
 
 def _l1_dssim_cpu(
-    image: Tensor, target: Tensor, weight: Tensor, dssim_fraction: float, needs_grad: bool
+    image: Tensor, target: Tensor, weight: Tensor, background: Tensor | None, dssim_fraction: float, needs_grad: bool
 ) -> tuple[Tensor, Tensor]:
-    height_px, width_px, _ = image.shape
+    height_px, width_px, channels = image.shape
     loss = image.new_empty(())
     grad = torch.empty_like(image) if needs_grad else image.new_empty(0)
     status = native.load().af_l1_dssim(
         native.workspace(),
-        pointer("image", image, (height_px, width_px, 3)),
+        pointer("image", image, (height_px, width_px, channels)),
         pointer("target", target, (height_px, width_px, 3)),
         pointer("weight", weight, (height_px, width_px)),
+        None if background is None else pointer("background", background, (height_px, width_px, 3)),
         height_px, width_px, dssim_fraction, loss.data_ptr(), grad.data_ptr() if needs_grad else None,
     )  # fmt: skip
     if status == native.STATUS_BAD_VALUE:
@@ -106,20 +116,24 @@ def _l1_dssim_cpu(
 
 def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     ctx.mark_non_differentiable(output[1])
-    ctx.needs_grad = inputs[4]
+    ctx.needs_grad = inputs[5]
     ctx.save_for_backward(output[1])
 
 
 def _backward(ctx, grad_loss: Tensor, _):  # type: ignore[no-untyped-def]
     if not ctx.needs_grad:
         raise RuntimeError("avatarfit::l1_dssim was called with needs_grad=False; call it with True to differentiate")
-    return ctx.saved_tensors[0] * grad_loss, None, None, None, None
+    (grad,) = ctx.saved_tensors
+    # A loss that is differentiated as it is needs no pass over the picture to multiply by one. A tracer's tensor has no
+    # value to look at.
+    as_it_is = type(grad_loss) is Tensor and float(grad_loss) == 1
+    return grad if as_it_is else grad * grad_loss, None, None, None, None, None
 
 
 register(
     "l1_dssim",
     cpu=_l1_dssim_cpu,
-    fake=lambda image, target, weight, dssim_fraction, needs_grad: (
+    fake=lambda image, target, weight, background, dssim_fraction, needs_grad: (
         image.new_empty(()),
         torch.empty_like(image) if needs_grad else image.new_empty(0),
     ),

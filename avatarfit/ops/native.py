@@ -15,7 +15,7 @@ from typing import Any
 
 from avatarfit.contracts import BackendError
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 LIBRARY_NAME = "libavatarfit_cpu.so"
 
 STATUS_OK = 0
@@ -35,7 +35,10 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "af_blend": ([c_void_p] * 4 + [c_int64, c_int32, c_int32, c_void_p], c_int32),
     "af_blend_backward": ([c_void_p] * 4 + [c_int64, c_int32, c_int32, c_void_p, c_void_p], c_int32),
     "af_blend_adam_step": (
-        [c_void_p] * 9 + [c_int64, c_int32, c_int32, c_void_p, c_void_p, c_double, c_double] + [c_float] * 4 + [c_void_p],
+        [c_void_p] * 9
+        + [c_int64, c_int32, c_int32, c_void_p, c_void_p, c_double, c_double]
+        + [c_float] * 4
+        + [c_void_p],
         c_int32,
     ),
     "af_project": ([c_void_p] * 4 + [c_int64, *_CAMERA, c_void_p], c_int32),
@@ -50,7 +53,8 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
         [c_void_p] * 5 + [c_int64, c_int32, c_int32] + [c_void_p] * 3 + [*_CAMERA, c_void_p, c_void_p],
         c_int32,
     ),
-    "af_l1_dssim": ([c_void_p] * 4 + [c_int32, c_int32, c_float, c_void_p, c_void_p], c_int32),
+    "af_keep_freed_memory": ([], c_int32),
+    "af_l1_dssim": ([c_void_p] * 5 + [c_int32, c_int32, c_float, c_void_p, c_void_p], c_int32),
 }
 
 
@@ -165,6 +169,15 @@ def set_threads(count: int) -> None:
     if not 1 <= count <= 64:
         raise ValueError(f"count came as {count}; wanted 1 to 64 threads")
     load().af_set_threads(count)
+
+
+def keep_freed_memory() -> bool:
+    """Make the C allocator of this process keep freed blocks of up to 1 GiB for reuse; True when it took hold.
+
+    A step allocates several megabyte-sized tensors; giving their pages back each time costs about a millisecond of page
+    faults. For programs that loop over steps or frames, not for a library to do behind their back.
+    """
+    return load().af_keep_freed_memory() == STATUS_OK
 
 
 def describe() -> str:

@@ -1,11 +1,14 @@
 /* The C interface of the library: picks an instruction set once, then passes every call on. */
 #include <stdlib.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 #include <string.h>
 
 #include "cpu/table.h"
 #include "shared/constants.h"
 
-#define AF_ABI_VERSION 1
+#define AF_ABI_VERSION 2
 #define AF_API __attribute__((visibility("default")))
 
 extern const af_table af_table_baseline;
@@ -98,6 +101,15 @@ AF_API double af_constant(const char *name) {
   return 0;
 }
 
+/* Process-wide: blocks of up to 1 GiB stay with malloc when freed. 0 when it took hold. */
+AF_API int af_keep_freed_memory(void) {
+#if defined(__GLIBC__)
+  return !(mallopt(M_MMAP_THRESHOLD, 1 << 30) && mallopt(M_TRIM_THRESHOLD, 1 << 30));
+#else
+  return 1;
+#endif
+}
+
 static int groups_fit(const int32_t *group, int64_t n, int groups) {
   int outside = 0;
   for (int64_t i = 0; i < n; i++) outside |= (uint32_t)group[i] >= (uint32_t)groups;
@@ -171,7 +183,7 @@ AF_API int af_render_over(af_workspace *workspace, const float *base, const floa
   return status;
 }
 
-AF_API int af_l1_dssim(af_workspace *workspace, const float *image, const float *target, const float *weight, int height,
-                       int width, float dssim_fraction, float *loss, float *grad) {
-  return table()->l1_dssim(workspace, image, target, weight, height, width, dssim_fraction, loss, grad);
+AF_API int af_l1_dssim(af_workspace *workspace, const float *image, const float *target, const float *weight,
+                       const float *background, int height, int width, float dssim_fraction, float *loss, float *grad) {
+  return table()->l1_dssim(workspace, image, target, weight, background, height, width, dssim_fraction, loss, grad);
 }

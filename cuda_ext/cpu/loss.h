@@ -8,7 +8,7 @@
 #define PAD 16 /* floats of zero on both sides of a blurred row: five taps of three channels, rounded up */
 
 typedef struct {
-  const float *image, *target, *weight;
+  const float *image, *target, *weight, *background; /* background: null unless the image has alpha */
   float *padded;       /* image and target, rows of `stride`, zero behind the picture's edge */
   float *maps;         /* [3, height, stride] */
   double *row_sums;    /* [height, 2]: loss, weights */
@@ -29,7 +29,13 @@ static void pad_part(int part, int parts, void *context) {
   for (int64_t y = share(job->height, part, parts), end = share(job->height, part + 1, parts); y < end; y++)
     for (int which = 0; which < 2; which++) {
       float *row = (float *)padded_row(job, which, (int)y);
-      memcpy(row, (which ? job->target : job->image) + y * n, (size_t)n * sizeof(float));
+      if (which || !job->background) {
+        memcpy(row, (which ? job->target : job->image) + y * n, (size_t)n * sizeof(float));
+      } else {
+        const float *pixel = job->image + y * job->width * 4, *behind = job->background + y * n;
+        for (int x = 0; x < job->width; x++, pixel += 4, behind += 3)
+          for (int c = 0; c < 3; c++) row[3 * x + c] = pixel[c] + (1.0f - pixel[3]) * behind[c];
+      }
       memset(row + n, 0, (size_t)(job->stride - n) * sizeof(float));
     }
 }
@@ -124,14 +130,24 @@ static void gradient_part(int part, int parts, void *context) {
       vf sum = blur_across(job, at) + 2.0f * x * blur_across(job, at + line) + z * blur_across(job, at + 2 * line);
       v_store(out + i, job->scale * sum + l1_factor * v_load(weights + i) * sign);
     }
-    memcpy(job->grad + y * n, out, (size_t)n * sizeof(float));
+    if (!job->background) {
+      memcpy(job->grad + y * n, out, (size_t)n * sizeof(float));
+      continue;
+    }
+    float *pixel = job->grad + y * job->width * 4;
+    const float *behind = job->background + y * n;
+    for (int x = 0; x < job->width; x++, pixel += 4, behind += 3) {
+      const float *g = out + 3 * x;
+      pixel[0] = g[0], pixel[1] = g[1], pixel[2] = g[2];
+      pixel[3] = -(g[0] * behind[0] + g[1] * behind[1] + g[2] * behind[2]);
+    }
   }
 }
 
-static int l1_dssim(af_workspace *ws, const float *image, const float *target, const float *weight, int height,
-                    int width, float dssim_fraction, float *loss, float *grad) {
-  loss_job job = {.image = image, .target = target, .weight = weight, .grad = grad, .height = height, .width = width,
-                  .stride = (3 * width + 15) / 16 * 16, .fraction = dssim_fraction};
+static int l1_dssim(af_workspace *ws, const float *image, const float *target, const float *weight,
+                    const float *background, int height, int width, float dssim_fraction, float *loss, float *grad) {
+  loss_job job = {.image = image, .target = target, .weight = weight, .background = background, .grad = grad,
+                  .height = height, .width = width, .stride = (3 * width + 15) / 16 * 16, .fraction = dssim_fraction};
   int parts = height < 16 ? 1 : af_thread_count();
   size_t plane = (size_t)height * job.stride;
   job.padded = af_reserve(&ws->slots[AF_SLOT_LOSS_PADDED], 2 * plane * sizeof(float));

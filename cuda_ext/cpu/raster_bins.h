@@ -86,6 +86,30 @@ static const uint32_t *sort_by_depth(uint32_t *memory, int64_t n, const float *s
 
 INLINE int clamp_block(float x, int high) { return x < 0.0f ? 0 : x > (float)high ? high : (int)x; }
 
+/* First and last block that an ellipse touches in VL block rows from `row` on; first > last where it touches none. */
+INLINE void band_extents(const record *r, int cols, int row, float half_y, float level, float inverse_a, float slope,
+                         float narrow, float extreme, int32_t *x0, int32_t *x1) {
+  vf steps, low, high, zero = {0};
+  for (int l = 0; l < VL; l++) steps[l] = (float)(l * BLOCK);
+  low = steps + ((float)row * BLOCK + 0.5f - r->mean_y);
+  high = v_min(low + (BLOCK - 1), v_set(half_y));
+  low = v_max(low, v_set(-half_y));
+  /* The extent is widest at -extreme (right) and +extreme (left), or as near as the band comes to it. */
+  vf dy_right = v_min(v_max(v_set(-extreme), low), high), dy_left = v_min(v_max(v_set(extreme), low), high);
+  vf right = v_sqrt(v_max(level - narrow * dy_right * dy_right, zero) * inverse_a) - slope * dy_right;
+  vf left = zero - v_sqrt(v_max(level - narrow * dy_left * dy_left, zero) * inverse_a) - slope * dy_left;
+  vf from = (left + (r->mean_x - (BLOCK - 0.5f) - 1e-3f)) * (1.0f / BLOCK);
+  vf to = (right + (r->mean_x - 0.5f + 1e-3f)) * (1.0f / BLOCK);
+  /* Clamped before they become integers, and NaN with them: no row may ever reach outside. */
+  from = v_max(v_min(from, v_set((float)cols)), zero);
+  to = v_max(v_min(to, v_set((float)(cols - 1))), v_set(-1.0f));
+  vi from_whole = __builtin_convertvector(from, vi), to_whole = __builtin_convertvector(to, vi);
+  from_whole -= __builtin_convertvector(from_whole, vf) < from; /* upwards */
+  to_whole += to < 0.0f;                                        /* -0.5 is left of block 0 */
+  memcpy(x0, &from_whole, sizeof from_whole);
+  memcpy(x1, &to_whole, sizeof to_whole);
+}
+
 /* Which blocks the ellipse alpha >= 1/255 reaches: for each block row, the ellipse's exact extent over that band. */
 static void bin_part(int part, int parts, void *context) {
   raster_job *job = context;
@@ -121,23 +145,16 @@ static void bin_part(int part, int parts, void *context) {
     }
     float inverse_a = 1.0f / r->qa, slope = 0.5f * r->qb * inverse_a, narrow = det * inverse_a;
     float extreme = 0.5f * r->qb / r->qc * half_x; /* minus the dy at which dx is largest */
-    for (int row = first; row <= last; row++) {
-      float low = row * (float)BLOCK + 0.5f - r->mean_y, high = low + (BLOCK - 1);
-      low = low < -half_y ? -half_y : low;
-      high = high > half_y ? half_y : high;
-      float dy_right = -extreme < low ? low : -extreme > high ? high : -extreme;
-      float dy_left = extreme < low ? low : extreme > high ? high : extreme;
-      float root_right = level - narrow * dy_right * dy_right, root_left = level - narrow * dy_left * dy_left;
-      float right = -slope * dy_right + sqrtf((root_right > 0 ? root_right : 0) * inverse_a);
-      float left = -slope * dy_left - sqrtf((root_left > 0 ? root_left : 0) * inverse_a);
-      float from = (r->mean_x + left - (BLOCK - 0.5f) - 1e-3f) * (1.0f / BLOCK);
-      float to = (r->mean_x + right - 0.5f + 1e-3f) * (1.0f / BLOCK);
-      if (!(to >= 0.0f) || !(from <= (float)(job->cols - 1))) continue;
-      int x0 = clamp_block(ceilf(from), job->cols - 1), x1 = clamp_block(floorf(to), job->cols - 1);
-      if (x0 > x1) continue;
-      counts[row * stride + x0]++;
-      counts[row * stride + x1 + 1]--;
-      spans[count++] = (span){(uint32_t)i, (uint16_t)row, (uint16_t)x0, (uint16_t)x1, 0};
+    for (int row = first; row <= last; row += VL) {
+      int32_t x0[VL], x1[VL];
+      band_extents(r, job->cols, row, half_y, level, inverse_a, slope, narrow, extreme, x0, x1);
+      int rows = last - row + 1 < VL ? last - row + 1 : VL;
+      for (int l = 0; l < rows; l++) {
+        if (x0[l] > x1[l]) continue;
+        counts[(row + l) * stride + x0[l]]++;
+        counts[(row + l) * stride + x1[l] + 1]--;
+        spans[count++] = (span){(uint32_t)i, (uint16_t)(row + l), (uint16_t)x0[l], (uint16_t)x1[l], 0};
+      }
     }
   }
   job->span_counts[part] = count;

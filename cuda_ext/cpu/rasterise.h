@@ -4,8 +4,8 @@
 
 #define GRAD_ROW 12
 
-/* Pixel centres of a block's lanes, row by row: lane = 4 y + x. */
-typedef struct { vf x[VECTORS], y[VECTORS], inside[VECTORS]; } block_lanes;
+/* Pixel centres of a block's lanes, row by row: lane = 4 y + x, so that x is the same in every vector. */
+typedef struct { vf x, y[VECTORS], inside[VECTORS]; } block_lanes;
 
 INLINE block_lanes lanes_of(const raster_job *job, int row, int col) {
   block_lanes b;
@@ -16,8 +16,8 @@ INLINE block_lanes lanes_of(const raster_job *job, int row, int col) {
     y[l] = (float)py + 0.5f;
     inside[l] = px < job->width && py < job->height ? 1.0f : 0.0f;
   }
+  b.x = v_load(x);
   for (int v = 0; v < VECTORS; v++) {
-    b.x[v] = v_load(x + v * VL);
     b.y[v] = v_load(y + v * VL);
     b.inside[v] = v_load(inside + v * VL);
   }
@@ -26,10 +26,11 @@ INLINE block_lanes lanes_of(const raster_job *job, int row, int col) {
 
 /* dx and dy from the mean to the lanes, and log2 of alpha before the ceiling. */
 INLINE void exponents(const record *r, const block_lanes *b, vf *dx, vf *dy, vf *e) {
+  *dx = b->x - r->mean_x;
+  vf across = r->log2_opacity - r->qa * *dx * *dx, mixed = r->qb * *dx;
   for (int v = 0; v < VECTORS; v++) {
-    dx[v] = b->x[v] - r->mean_x;
     dy[v] = b->y[v] - r->mean_y;
-    e[v] = (r->log2_opacity - r->qa * dx[v] * dx[v]) - dy[v] * (r->qc * dy[v] + r->qb * dx[v]);
+    e[v] = across - dy[v] * (r->qc * dy[v] + mixed);
   }
 }
 
@@ -43,9 +44,9 @@ INLINE int composite_block(const raster_job *job, const uint32_t *list, int coun
   }
   for (i = 0; i < count; i++) {
     const record *r = job->records + list[i];
-    vf dx[VECTORS], dy[VECTORS], e[VECTORS];
+    vf dx, dy[VECTORS], e[VECTORS];
     vi open[VECTORS], any = (vi){0};
-    exponents(r, lanes, dx, dy, e);
+    exponents(r, lanes, &dx, dy, e);
     for (int v = 0; v < VECTORS; v++) any |= open[v] = t[v] >= AF_TRANSMITTANCE_MIN;
     if (!v_any(any)) break;
     for (int v = 0; v < VECTORS; v++) {
@@ -111,19 +112,18 @@ static void forward_part(int part, int parts, void *context) {
   }
 }
 
-static int forward_all(af_workspace *ws, raster_job *job, int64_t n) {
+static int forward_all(raster_job *job, int64_t n) {
   int status = make_bins(job, n);
   if (status) return status;
   af_parallel(job->parts * FORWARD_PARTS_PER_THREAD, forward_part, job);
   return AF_OK;
-  (void)ws;
 }
 
 static int rasterise(af_workspace *ws, const float *splats, int64_t n, int height, int width, float *image) {
   raster_job job;
   lay_out(&job, ws, splats, height, width);
   job.image = image;
-  return forward_all(ws, &job, n);
+  return forward_all(&job, n);
 }
 
 static int rasterise_over(af_workspace *ws, const float *splats, int64_t n, int height, int width,
@@ -132,7 +132,7 @@ static int rasterise_over(af_workspace *ws, const float *splats, int64_t n, int 
   lay_out(&job, ws, splats, height, width);
   job.background = background;
   job.out = out;
-  return forward_all(ws, &job, n);
+  return forward_all(&job, n);
 }
 
 /* Gradients of one block, added to the part's rows: sums of v, v dx, v dy, v dx^2, v dx dy, v dy^2 (v = alpha dL/dalpha)
@@ -143,9 +143,9 @@ INLINE void backward_block(const raster_job *job, const uint32_t *list, int coun
   for (int v = 0; v < VECTORS; v++) t[v] = lanes->inside[v];
   for (int i = 0; i < count; i++) {
     const record *r = job->records + list[i];
-    vf dx[VECTORS], dy[VECTORS], e[VECTORS], sums[9];
+    vf dx, dy[VECTORS], e[VECTORS], q_sum, qy_sum, qyy_sum, colour[3];
     vi mask[VECTORS], any = (vi){0};
-    exponents(r, lanes, dx, dy, e);
+    exponents(r, lanes, &dx, dy, e);
     for (int v = 0; v < VECTORS; v++) {
       mask[v] = (e[v] >= AF_LOG2_ALPHA_MIN) & (t[v] >= AF_TRANSMITTANCE_MIN);
       any |= mask[v];
@@ -160,11 +160,25 @@ INLINE void backward_block(const raster_job *job, const uint32_t *list, int coun
       /* The ceiling stops the gradient. */
       vf q = v_keep(weight * along - behind[v] * alpha / (1.0f - alpha), (vi)(raw <= AF_ALPHA_MAX));
       t[v] -= weight;
-      vf qx = q * dx[v], qy = q * dy[v];
-      vf add[9] = {q, qx, qy, qx * dx[v], qx * dy[v], qy * dy[v], weight * g[0][v], weight * g[1][v], weight * g[2][v]};
-      for (int s = 0; s < 9; s++) sums[s] = v ? sums[s] + add[s] : add[s];
+      vf qy = q * dy[v];
+      q_sum = v ? q_sum + q : q;
+      qy_sum = v ? qy_sum + qy : qy;
+      qyy_sum = v ? qyy_sum + qy * dy[v] : qy * dy[v];
+      for (int c = 0; c < 3; c++) colour[c] = v ? colour[c] + weight * g[c][v] : weight * g[c][v];
     }
-    v_add_sums9(rows + (int64_t)list[i] * GRAD_ROW, sums);
+    /* Columns are summed first: what x adds to a moment is the same in every row. */
+    v4 x = v_first4(dx), q = v_fold4(q_sum), qy = v_fold4(qy_sum), qx = q * x;
+    v4 low, high, blue = v_fold4(colour[2]);
+    v4 add_low = v4_sums(q, qx, qy, qx * x);
+    v4 add_high = v4_sums(qy * x, v_fold4(qyy_sum), v_fold4(colour[0]), v_fold4(colour[1]));
+    float *row = rows + (int64_t)list[i] * GRAD_ROW;
+    memcpy(&low, row, sizeof low);
+    memcpy(&high, row + 4, sizeof high);
+    low += add_low;
+    high += add_high;
+    memcpy(row, &low, sizeof low);
+    memcpy(row + 4, &high, sizeof high);
+    row[8] += (blue[0] + blue[2]) + (blue[1] + blue[3]);
   }
 }
 

@@ -4,6 +4,7 @@
 #ifndef AF_SIMD_H
 #define AF_SIMD_H
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -47,6 +48,26 @@ INLINE vf v_min(vf a, vf b) {
 #else
   vi less = a < b;
   return (vf)(((vi)a & less) | ((vi)b & ~less));
+#endif
+}
+/* Either of v_min and v_max gives the second where the first is NaN. */
+INLINE vf v_max(vf a, vf b) {
+#if VL == 16
+  return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif VL == 8
+  return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  vi more = a > b;
+  return (vf)(((vi)a & more) | ((vi)b & ~more));
+#endif
+}
+INLINE vf v_sqrt(vf v) {
+#if VL == 16
+  return (vf)_mm512_sqrt_ps((__m512)v);
+#elif VL == 8
+  return (vf)_mm256_sqrt_ps((__m256)v);
+#else
+  return (vf){sqrtf(v[0]), sqrtf(v[1]), sqrtf(v[2]), sqrtf(v[3])};
 #endif
 }
 INLINE int v_any(vi mask) {
@@ -99,17 +120,11 @@ INLINE float v_sum(vf v) {
   return (f[0] + f[2]) + (f[1] + f[3]);
 }
 
-/* row[i] += the sum of s[i], for nine vectors. */
-INLINE void v_add_sums9(float *row, const vf *s) {
-  v4 low, high, first = v4_sums(v_fold4(s[0]), v_fold4(s[1]), v_fold4(s[2]), v_fold4(s[3]));
-  v4 second = v4_sums(v_fold4(s[4]), v_fold4(s[5]), v_fold4(s[6]), v_fold4(s[7]));
-  memcpy(&low, row, sizeof low);
-  memcpy(&high, row + 4, sizeof high);
-  low += first;
-  high += second;
-  memcpy(row, &low, sizeof low);
-  memcpy(row + 4, &high, sizeof high);
-  row[8] += v_sum(s[8]);
+/* The first four lanes. */
+INLINE v4 v_first4(vf v) {
+  v4 r;
+  memcpy(&r, &v, sizeof r);
+  return r;
 }
 
 #endif

@@ -28,8 +28,9 @@ typedef struct {
                             const float *image, const float *grad_image, float *grad_splats);
   int (*rasterise_over)(af_workspace *workspace, const float *splats, int64_t n, int height, int width,
                         const uint8_t *background, uint8_t *out);
-  int (*l1_dssim)(af_workspace *workspace, const float *image, const float *target, const float *weight, int height,
-                  int width, float dssim_fraction, float *loss, float *grad);
+  /* With a background the image and grad have four channels, else three; grad may be null. */
+  int (*l1_dssim)(af_workspace *workspace, const float *image, const float *target, const float *weight,
+                  const float *background, int height, int width, float dssim_fraction, float *loss, float *grad);
 } af_table;
 
 #endif

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from avatarfit.ops import native
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Gaussians and a camera, float64; the same seed gives the same scene."""
+
+    attributes: Tensor
+    skin: Tensor
+    head: Tensor
+    torso: Tensor
+    camera: tuple[float, float, float, int, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.camera[4], self.camera[3]
+
+    def inputs(self, dtype: torch.dtype) -> list[Tensor]:
+        return [t.to(dtype).clone().requires_grad_() for t in (self.attributes, self.skin, self.head, self.torso)]
+
+
+def make_scene(seed: int, count: int, height: int, width: int, log_scale: float = -0.7) -> Scene:
+    """Overlapping Gaussians of every shape around (0, 0, 60) cm, some of them outside the picture."""
+    random = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=random, dtype=torch.float64)
+
+    attributes = torch.zeros(count, 14, dtype=torch.float64)
+    attributes[:, :3] = normal(count, 3) * torch.tensor([8.0, 8.0, 4.0])
+    attributes[:, 3:7] = normal(count, 4)
+    attributes[:, 7:10] = log_scale + 0.4 * normal(count, 3)
+    attributes[:, 10] = 1.5 * normal(count)
+    attributes[:, 11:] = torch.rand(count, 3, generator=random, dtype=torch.float64)
+    rotation = torch.linalg.qr(normal(3, 3))[0]
+    head = torch.cat([rotation, torch.tensor([[0.3], [-0.2], [60.0]])], 1)
+    torso = torch.cat([torch.eye(3) + 0.1 * normal(3, 3), torch.tensor([[0.0], [1.0], [62.0]])], 1)
+    skin = torch.rand(count, generator=random, dtype=torch.float64)
+    return Scene(attributes, skin, head, torso, (2.4 * width, width / 2 + 0.7, height / 2 - 1.3, width, height))
+
+
+@pytest.fixture
+def scene() -> Callable[..., Scene]:
+    return make_scene
+
+
+@pytest.fixture(params=["avx512", "avx2", "baseline"])
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set that this machine runs, forced for the test."""
+    before = native.isa()
+    if request.param not in native.available_isas():
+        pytest.skip(f"this machine or build has no {request.param}")
+    native.set_isa(request.param)
+    assert native.isa() == request.param
+    yield request.param
+    native.set_isa(before)
+
+
+def worst(got: Tensor, want: Tensor) -> float:
+    """Largest difference, as a share of the largest wanted magnitude."""
+    scale = float(want.abs().max()) if want.numel() else 0.0
+    difference = float((got.double() - want.double()).abs().max()) if want.numel() else 0.0
+    return difference / scale if scale > 0 else difference
+
+
+@pytest.fixture
+def relative_error() -> Callable[[Tensor, Tensor], float]:
+    return worst
+
+
+def separated_splats(count: int, height: int, width: int, seed: int = 0) -> Tensor:
+    """float64 splats so far apart that no two share a pixel."""
+    random = torch.Generator().manual_seed(seed)
+    side = int(count**0.5)
+    assert side * side == count
+    grid_y, grid_x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    splats = torch.zeros(count, 10, dtype=torch.float64)
+    splats[:, 0] = (grid_x.flatten() + 0.5) * width / side + 0.31
+    splats[:, 1] = (grid_y.flatten() + 0.5) * height / side - 0.17
+    splats[:, 2] = 0.45 + 0.1 * torch.rand(count, generator=random)
+    splats[:, 3] = 0.1 * torch.rand(count, generator=random) - 0.05
+    splats[:, 4] = 0.45 + 0.1 * torch.rand(count, generator=random)
+    splats[:, 5] = 0.3 + 0.5 * torch.rand(count, generator=random)
+    splats[:, 6:9] = torch.rand(count, 3, generator=random)
+    splats[:, 9] = 40 + torch.arange(count)
+    return splats
+
+
+@pytest.fixture
+def separated() -> Callable[..., Tensor]:
+    return separated_splats
