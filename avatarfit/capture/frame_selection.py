@@ -30,7 +30,7 @@ def near_duplicates(difference: np.ndarray) -> np.ndarray:
             if k != t and not repeated[k]
         ]
         if len(around) >= 2:
-            stands_out = difference[t] <= _DUPLICATE_RATIO * np.median(around) and difference[t] <= 0.5 * min(around)
+            stands_out = difference[t] < _DUPLICATE_RATIO * np.median(around) and difference[t] < 0.5 * min(around)
             repeated[t] = stands_out and difference[t] < max(_DUPLICATE_LEVELS, 0.1 * float(np.median(around)))
     return repeated
 

@@ -14,6 +14,8 @@ from avatarfit.capture.face_points import BARE_SKIN, CHIN, FOREHEAD_TOP, INNER_L
 
 _BINS = 64
 _SUBPIXEL_BITS = 4
+_EARLOBE = 1  # of JAW_LINE: where the line leaves the jaw for the side
+_RIM = 0.05
 
 
 def fill_polygon(shape: tuple[int, ...], points_px: np.ndarray) -> np.ndarray:
@@ -33,7 +35,10 @@ def head_polygon(landmarks_px: np.ndarray, shape: tuple[int, ...]) -> np.ndarray
     across /= np.linalg.norm(across) + 1e-9
     up = np.array([across[1], -across[0]])
     far = 3.0 * max(shape)
-    jaw = points[JAW_LINE]
+    jaw = points[JAW_LINE][_EARLOBE:-_EARLOBE]
+    # The landmarks run just inside the cheeks' outline; the rim belongs to the head. Under the chin they are exact.
+    aside = (jaw - points[CHIN]) @ across
+    jaw = jaw + _RIM * aside[:, None] * across
     left, right = jaw[0] - across * far, jaw[-1] + across * far
     return np.concatenate([[left], jaw, [right], [right + up * far], [left + up * far]])
 

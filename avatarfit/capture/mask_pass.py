@@ -166,11 +166,11 @@ def write_masks(
             step(written)
 
     rate = frame_rate_hz
-    with (
-        ThreadPoolExecutor(1) as tracker,
-        ThreadPoolExecutor(1) as saver,
+    with (  # the threads end before the files that they write are closed
         VideoWriter(person_path, width, height, rate, codec="ffv1", pixel="gray8") as person,
         VideoWriter(labels_path, width, height, rate, codec="ffv1", pixel="gray8") as labels_out,
+        ThreadPoolExecutor(1) as tracker,
+        ThreadPoolExecutor(1) as saver,
     ):
         saves: deque[Future[None]] = deque()
         waiting: deque[_Waiting] = deque()

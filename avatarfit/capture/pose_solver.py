@@ -34,8 +34,8 @@ class PoseSettings:
     """Share of the rigid landmarks that count as independent: their noise is shared within a frame."""
     flow_deviation_px: float = 0.15
     """Noise of one followed point."""
-    flow_independent_fraction: float = 0.1
-    """Share of the followed points that count as independent."""
+    flow_independent_fraction: float = 0.5
+    """Share of the followed points that count as independent; measured: even far-apart pictures agree better so."""
     rotation_acceleration: float = 0.01
     """Standard deviation of the second difference of rotation, radians at 25 frames a second."""
     translation_acceleration_cm: float = 0.1
@@ -109,11 +109,17 @@ def solve_poses(
 
     base, rotvec, translation = _first_poses(landmarks_px.astype(np.float64), shape, camera)
     deviation = np.full(point_count, s.landmark_deviation_px * px)
+    share = s.independent_fraction
     for step in range(s.rounds):
         fuse = flow_px is not None and step >= s.rounds // 2
+        if fuse and flow_px is not None and step == s.rounds // 2:
+            rotation = matrix_of(rotvec) @ base
+            shared = _shared_jitter_px(flow_px, linked, shape, rotation, translation, camera)
+            # All landmarks of a frame together are worth one measurement of this noise, not more.
+            share = min(share, 1 / (max(shared, 0.05 * px) ** 2 * np.sum(1 / deviation**2)))
         for _ in range(2):
             diagonal, gradient, coupling = _landmark_terms(
-                observed, shape, rotvec, translation, base, camera, deviation, s.independent_fraction, px
+                observed, shape, rotvec, translation, base, camera, deviation, share, px
             )
             if fuse:
                 assert flow_px is not None
@@ -188,6 +194,26 @@ def _soft(error: np.ndarray, knee: float) -> np.ndarray:
 def _hard(error: np.ndarray, knee: float) -> np.ndarray:
     """Weights [T, N] of errors [T, N, 2] by Geman and McClure 1987: far errors count for nothing."""
     return 1 / (1 + (error**2).sum(axis=-1) / knee**2) ** 2
+
+
+def _shared_jitter_px(
+    flow: np.ndarray,
+    linked: np.ndarray,
+    shape: np.ndarray,
+    rotation: np.ndarray,
+    translation: np.ndarray,
+    camera: Camera,
+) -> float:
+    """Noise, per frame and axis, that all landmarks of a frame have in common: how far poses from landmarks alone move
+    otherwise than the picture does (median over the points of each step; two frames' noise is in it)."""
+    if not linked.any():
+        return 0.0
+    points = camera.project(np.einsum("tij,nj->tni", rotation, shape) + translation[:, None])
+    gap = np.diff(points, axis=0)[linked[:-1]] - flow[:-1][linked[:-1]]
+    gap = gap[np.isfinite(gap[..., 0]).sum(axis=1) >= 5]
+    if not len(gap):
+        return 0.0
+    return float(np.sqrt(np.mean(np.nanmedian(gap, axis=1) ** 2) / 2))
 
 
 def _landmark_terms(

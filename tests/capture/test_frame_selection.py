@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+
+from avatarfit.capture.face_mesh import Detection
+from avatarfit.capture.frame_selection import choose_face, links, near_duplicates
+
+
+def test_padding_of_every_sixth_picture_is_found_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    difference = rng.uniform(0.6, 3, 120)
+    difference[0] = np.inf
+    padded = np.arange(120) % 6 == 5
+    difference[padded] = rng.uniform(0, 0.05, padded.sum())
+    np.testing.assert_array_equal(near_duplicates(difference), padded)
+
+
+def test_a_person_who_sits_still_keeps_every_picture() -> None:
+    difference = np.concatenate([[np.inf], np.full(30, 1.5), np.full(30, 0.03), np.full(30, 1.5)])
+    assert not near_duplicates(difference)[5:28].any()
+    assert near_duplicates(difference).sum() <= 2  # at most the moment motion stops
+
+
+def test_a_still_video_has_no_duplicates() -> None:
+    assert not near_duplicates(np.concatenate([[np.inf], np.zeros(20)])).any()
+
+
+def face(x: float, size: float) -> Detection:
+    points = np.zeros((478, 3), np.float32)
+    points[:, 0] = x + np.linspace(-size / 2, size / 2, 478)
+    points[:, 1] = 100 + np.linspace(-size / 2, size / 2, 478)
+    return Detection(points, np.zeros((2, 2), np.float32))
+
+
+def test_the_larger_steadier_face_wins_even_when_another_is_found_first() -> None:
+    detections = [[face(50, 60)] for _ in range(5)]
+    detections += [[face(300 + i, 150), face(50, 60)] for i in range(20)]
+    detections += [[face(50, 60), face(320, 150)], [], [face(321, 150)]]
+    chosen, others = choose_face(detections)
+    np.testing.assert_array_equal(chosen, [-1] * 5 + [0] * 20 + [1, -1, 0])
+    assert others == 0
+
+
+def test_a_second_face_of_like_size_is_counted() -> None:
+    chosen, others = choose_face([[face(300, 150), face(80, 140)]] * 4)
+    assert chosen.tolist() == [0] * 4
+    assert others == 4
+
+
+def test_no_faces_are_no_choice() -> None:
+    chosen, others = choose_face([[], [], []])
+    assert chosen.tolist() == [-1, -1, -1]
+    assert others == 0
+
+
+def test_links_bridge_repeats_but_not_lost_pictures() -> None:
+    repeated = np.zeros(9, bool)
+    repeated[[2, 3]] = True
+    linked, source = links(np.array([0, 1, 4, 5, 8]), repeated)
+    assert linked.tolist() == [True, True, True, False, False]
+    assert source.tolist() == [0, 3, 4, 7, 8]

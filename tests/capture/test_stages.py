@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avatarfit.capture.stages import Stages, file_sha256, key_of, load_tensors, save_tensors, write_atomically
+from avatarfit.contracts.events import Finished, silent
+
+
+class Work:
+    def __init__(self, output: Path) -> None:
+        self.output, self.runs = output, 0
+
+    def __call__(self) -> dict[str, float]:
+        self.runs += 1
+        write_atomically(self.output, b"x" * self.runs)
+        return {"runs": self.runs}
+
+
+def test_a_finished_stage_runs_once_and_says_that_it_was_reused(tmp_path: Path) -> None:
+    heard: list[object] = []
+    work = Work(tmp_path / "out")
+    assert not Stages(tmp_path, heard.append).run("s", "k", [work.output], work)
+    again = Stages(tmp_path, heard.append)
+    assert again.run("s", "k", [work.output], work)
+    assert work.runs == 1
+    assert [e.reused for e in heard if isinstance(e, Finished)] == [False, True]
+    assert again.records["s"]["values"] == {"runs": 1}
+
+
+@pytest.mark.parametrize("harm", ["key", "missing", "size", "record"])
+def test_it_runs_again_when_anything_changed(tmp_path: Path, harm: str) -> None:
+    work = Work(tmp_path / "out")
+    Stages(tmp_path, silent).run("s", "k", [work.output], work)
+    if harm == "missing":
+        work.output.unlink()
+    elif harm == "size":
+        work.output.write_bytes(b"longer than before")
+    elif harm == "record":
+        (tmp_path / "work" / "s.json").write_text('{"key": "k", "sec')
+    assert not Stages(tmp_path, silent).run("s", "other" if harm == "key" else "k", [work.output], work)
+    assert work.runs == 2
+
+
+def test_a_stage_that_fails_leaves_no_record(tmp_path: Path) -> None:
+    work = Work(tmp_path / "out")
+    stages = Stages(tmp_path, silent)
+    stages.run("s", "old", [work.output], work)
+
+    def fail() -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stages.run("s", "new", [work.output], fail)
+    assert not Stages(tmp_path, silent).run("s", "old", [work.output], work)
+
+
+def test_keys_tell_settings_apart() -> None:
+    assert key_of("a", 1, {"x": 1.0, "y": 2}) == key_of("a", 1, {"y": 2, "x": 1.0})
+    assert len({key_of("a", 1), key_of("a", 2), key_of("b", 1), key_of("a", 1, None)}) == 4
+
+
+def test_tensors_and_hashes_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    tensors = {"a": np.arange(6.0).reshape(2, 3), "b": np.array([1, 2], np.int64)}
+    save_tensors(path, tensors)
+    for name, value in load_tensors(path).items():
+        np.testing.assert_array_equal(value, tensors[name])
+    (tmp_path / "e").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "e") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert not list(tmp_path.glob("*.part"))
