@@ -12,13 +12,15 @@ import numpy as np
 
 from avatarfit.audio.log_mel import BAND_COUNT, HOP_SECONDS, SAMPLE_RATE_HZ, log_mel
 from avatarfit.audio.pitch import pitch_track
-from avatarfit.audio.voice_activity import AUDIBLE_DB, level_db, loud_level_db, voice_activity
+from avatarfit.audio.voice_activity import AUDIBLE_DB, level_db, voice_activity
 from avatarfit.contracts import AudioClip, SoundError
 
 FEATURE_NAME = f"logmel{BAND_COUNT}-level-pitch-voicing/1"
 """What the features are and their version; a driver fitted on others must not be fed with these."""
 FEATURE_COUNT = BAND_COUNT + 4
 _CLIP = 3.0
+_RANGE = 5.0 * float(np.log(10))
+"""What counts of a band: 50 dB down from its loud parts."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,8 @@ def speech_features(sound: AudioClip) -> SpeechFeatures:
     level = level_db(samples)
     activity = voice_activity(level)
     speaking = activity > 0.5
-    bands = _normalised(log_mel(samples), speaking, loud_level_db(level))
-    loudness = _normalised((level * (np.log(10) / 10))[:, None], speaking, loud_level_db(level))
+    bands = _normalised(log_mel(samples), speaking)
+    loudness = _normalised((level * (np.log(10) / 10))[:, None], speaking)
     pitch = pitch_track(samples)
     voiced = (pitch > 0) & speaking
     octaves = np.zeros(len(level), np.float32)
@@ -106,10 +108,12 @@ def speech_features(sound: AudioClip) -> SpeechFeatures:
     return SpeechFeatures(np.ascontiguousarray(values, np.float32), activity, sound.start_seconds)
 
 
-def _normalised(log_power: np.ndarray, speaking: np.ndarray, loud: float) -> np.ndarray:
+def _normalised(log_power: np.ndarray, speaking: np.ndarray) -> np.ndarray:
     """Columns by mean and spread over the speaking hops; the rest goes down to -3 and no further."""
     if speaking.sum() < 10:
         return np.full_like(log_power, -_CLIP)
-    speech = log_power[speaking]
+    # Digital silence between words would else weigh on mean and spread by how far down the logarithm's floor is.
+    lowest = np.percentile(log_power[speaking], 95, axis=0) - _RANGE
+    speech = np.maximum(log_power[speaking], lowest)
     spread = np.maximum(speech.std(0), 0.5)
     return np.clip((log_power - speech.mean(0)) / spread, -_CLIP, _CLIP)

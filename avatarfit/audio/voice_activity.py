@@ -35,8 +35,8 @@ def voice_activity(level: np.ndarray) -> np.ndarray:
     """How surely someone speaks at each hop.
 
     The noise floor is the 10th percentile over 6 s around the hop, kept between 50 and 25 dB below the loud parts so
-    that neither digital silence nor speech without pauses misleads it. Speech begins 8 dB above it (or a third of the way up
-    to the loud parts, if that is less) and is held for 60 ms on both sides.
+    that neither digital silence nor speech without pauses misleads it. Speech begins 8 dB above it (a third of the
+    way up to the loud parts, if that is less) and is held for 60 ms on both sides.
 
     Args:
         level: float32 [F], decibels per hop, from `level_db`.

@@ -164,9 +164,7 @@ def _audible_part(sound: AudioClip, pts_seconds: np.ndarray) -> AudioClip:
     return heard
 
 
-def _recording(
-    features: SpeechFeatures, motion: Motion, speed: float, stride: int, frame_rate_hz: float
-) -> _Recording:
+def _recording(features: SpeechFeatures, motion: Motion, speed: float, stride: int, frame_rate_hz: float) -> _Recording:
     """Tokens of a sound played at `speed` beside the motion, interpolated to the tokens' times."""
     count = -(-len(features) // stride)
     times = (features.start_seconds + np.arange(count) * stride * HOP_SECONDS) * speed
@@ -197,10 +195,8 @@ def _train(
 ) -> float:
     """Trains the transformers in turn and leaves their averaged weights; returns the smoothed loss at the end."""
     loss_of = _Loss(rig, config, recordings[0])
-    mean = network.kernel.mean
     for member in network.members:
-        torch.nn.init.zeros_(member.out.weight)
-        member.out.bias.data.copy_(mean)
+        member.get_parameter("out.bias").data.copy_(network.kernel.mean)
     optimisers = [
         torch.optim.AdamW(m.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay)
         for m in network.members
@@ -227,16 +223,16 @@ def _train(
         optimiser.step()
         keep = min(1 - 1 / config.average_steps, (turn + 1) / (turn + 1 + config.average_steps))
         with torch.no_grad():
-            for average, parameter in zip(averages[which], member.parameters(), strict=True):
-                average.lerp_(parameter, 1 - keep)
+            for weights, parameter in zip(averages[which], member.parameters(), strict=True):
+                weights.lerp_(parameter, 1 - keep)
         value = float(loss.detach())
         smoothed = value if np.isnan(smoothed) else 0.95 * smoothed + 0.05 * value
         if (step + 1) % 20 == 0 or step + 1 == config.steps:
             on_event(Progress(STAGE, step + 1, config.steps, {"loss": smoothed}))
     with torch.no_grad():
         for member, average in zip(network.members, averages, strict=True):
-            for parameter, value_ in zip(member.parameters(), average, strict=True):
-                parameter.copy_(value_)
+            for parameter, weights in zip(member.parameters(), average, strict=True):
+                parameter.copy_(weights)
     return smoothed
 
 

@@ -1,8 +1,8 @@
 """Other voices from one: a minute of one speaker, made to sound like more.
 
 Whole recordings are re-sampled (pitch, formants and tempo together; Ko et al. 2015, speed perturbation) with a little
-noise; windows of features are warped along the mel axis (vocal-tract-length perturbation, Jaitly & Hinton 2013), tilted, made
-louder or softer, given noise, and masked in time and frequency (SpecAugment, Park et al. 2019).
+noise; windows of features are warped along the mel axis (vocal-tract-length perturbation, Jaitly & Hinton 2013),
+tilted, made louder or softer, given noise, and masked in time and frequency (SpecAugment, Park et al. 2019).
 """
 
 from __future__ import annotations

@@ -97,7 +97,9 @@ class Layer(nn.Module):
         batch, count, width = x.shape
         qkv = self.query_key_value(self.before_attention(x)).view(batch, count, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(_rotate(query, rotation), _rotate(key, rotation), value, allowed)
+        attended = functional.scaled_dot_product_attention(
+            _rotate(query, rotation), _rotate(key, rotation), value, allowed
+        )
         x = x + self.dropout(self.out(attended.transpose(1, 2).reshape(batch, count, width)))
         return x + self.dropout(self.perceptron(self.before_perceptron(x)))
 

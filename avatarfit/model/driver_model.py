@@ -56,6 +56,23 @@ class DriverModel:
         tensors["mouth_deviation_cm"] = self.mouth_deviation_cm
         return tensors
 
+    def check(self) -> None:
+        """Checks that the parts fit each other.
+
+        Raises:
+            ValueError: they do not.
+        """
+        count = self.network.config.mouth_count
+        mouths = {count, self.shapes.shapes_cm.shape[1], *self.mouth_rest.shape, *self.mouth_deviation_cm.shape}
+        if mouths != {count}:
+            raise ValueError(f"mouth coefficients number {sorted(mouths)}")
+        frames = {len(getattr(self.habits, name)) for name in _HABIT_ARRAYS}
+        if len(frames) != 1 or frames == {0} or not self.habits.frame_rate_hz > 0:
+            raise ValueError(f"habits of {sorted(frames)} frames at {self.habits.frame_rate_hz} a second")
+        numbers = (self.shapes.shapes_cm, self.mouth_rest, self.mouth_deviation_cm, self.habits.table())
+        if not all(np.isfinite(array).all() for array in numbers):
+            raise ValueError("an array holds NaN or infinity")
+
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> DriverModel:
         """The inverse of `to_tensors` and `config`; other keys are ignored.
@@ -69,7 +86,7 @@ class DriverModel:
                 {name: torch.from_numpy(np.array(tensors[f"network.{name}"])) for name in network.state_dict()}
             )
             network.eval()
-            return cls(
+            model = cls(
                 str(config["features"]),
                 network,
                 LocallyLinear(np.asarray(tensors["shapes_cm"]), int(config["neighbours"]), float(config["ridge"])),
@@ -80,6 +97,8 @@ class DriverModel:
                 np.asarray(tensors["mouth_rest"], np.float32),
                 np.asarray(tensors["mouth_deviation_cm"], np.float32),
             )
+            model.check()
+            return model
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise FileFormatError(

@@ -3,7 +3,7 @@
 A predicted shape is rebuilt from its K nearest shapes of the clip with weights that sum to one and rebuild it best
 (locally linear embedding, Roweis & Saul 2000, eqs. 1-2; as a post-process for lips in GeneFace++, Ye et al. 2023). Two
 changes keep it calm: weights are never negative, so the result stays inside its neighbours; and each neighbour's ridge
-grows without bound as its distance nears that of the first shape left out, so a shape enters or leaves with weight zero.
+grows without bound as its distance nears that of the first shape left out: shapes enter and leave with weight zero.
 """
 
 from __future__ import annotations
