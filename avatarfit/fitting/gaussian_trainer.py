@@ -65,12 +65,16 @@ class GaussianSettings:
         return torch.tensor([*rates, self.opacity_rate, *[self.colour_rate] * 3], dtype=torch.float32)
 
 
+Moments = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Adam's first and second moments, of the base and then of the deltas."""
+
+
 @dataclass
 class _State:
     """All that a checkpoint must hold to go on as if nothing had happened."""
 
     avatar: GaussianAvatar
-    moments: tuple[Tensor, ...]
+    moments: Moments
     network: torch.optim.Adam
     generator: torch.Generator
     step: int = 0
@@ -137,6 +141,15 @@ class GaussianTrainer:
 
     def run(self) -> GaussianAvatar:
         """Fits until the minutes or the steps are used up and returns the avatar."""
+        # Torch's part of a step is small; its threads would only wait, spinning, for the kernels' own.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return self._run()
+        finally:
+            torch.set_num_threads(threads)
+
+    def _run(self) -> GaussianAvatar:
         settings, state = self.settings, self.state
         started = time.monotonic() - state.seconds
         last_checkpoint = last_picture = time.monotonic()
@@ -223,14 +236,14 @@ class GaussianTrainer:
         frames = self.frames
         size = (frames.camera.height_px, frames.camera.width_px)
         image = ops.rasterise(splats, *size, backend=self.backend)
-        alpha = image[:, :, 3]
-        composed = image[:, :, :3] + (1 - alpha[:, :, None]) * self.plate
         target = torch.from_numpy(frames.rgb[frame].astype(np.float32)).mul_(1 / 255)
         weight = torch.from_numpy(frames.weight[frame].astype(np.float32)).mul_(1 / WEIGHT_SCALE)
-        loss = ops.l1_dssim(composed, target, weight, self.settings.dssim_fraction, backend=self.backend)
+        loss = ops.l1_dssim(
+            image, target, weight, self.settings.dssim_fraction, background=self.plate, backend=self.backend
+        )
         person = frames.person[frame]
         sure = torch.from_numpy(((person < 5) | (person > 250)).astype(np.float32))
-        outline = ((alpha - torch.from_numpy(person.astype(np.float32) / 255)).abs() * sure).mean()
+        outline = ((image[:, :, 3] - torch.from_numpy(person.astype(np.float32) / 255)).abs() * sure).mean()
         return loss + self.settings.alpha_weight * outline
 
     @torch.no_grad()
@@ -282,6 +295,6 @@ class GaussianTrainer:
         }
 
 
-def _moments(avatar: GaussianAvatar) -> tuple[Tensor, ...]:
-    """Adam's first and second moments, of the base and then of the deltas."""
-    return tuple(torch.zeros_like(tensor) for tensor in (avatar.base, avatar.base, avatar.deltas, avatar.deltas))
+def _moments(avatar: GaussianAvatar) -> Moments:
+    base, deltas = avatar.base, avatar.deltas
+    return torch.zeros_like(base), torch.zeros_like(base), torch.zeros_like(deltas), torch.zeros_like(deltas)

@@ -16,9 +16,9 @@ from avatarfit.contracts.events import Listener, Note, silent
 from avatarfit.fitting.driver_trainer import fit_driver
 from avatarfit.fitting.frame_store import FrameStore
 from avatarfit.fitting.gaussian_trainer import GaussianTrainer
-from avatarfit.model.avatar import Avatar
 from avatarfit.model.gaussian_avatar import GaussianAvatar
 from avatarfit.model.rig import lip_aperture_cm
+from avatarfit.pipeline.avatar import Avatar
 from avatarfit.pipeline.presets import Preset, load_preset
 
 
