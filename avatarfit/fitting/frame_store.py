@@ -99,7 +99,7 @@ def _loss_weight(person: np.ndarray, landmarks_px: np.ndarray) -> np.ndarray:
     weight = _BACKGROUND_WEIGHT + (1 - _BACKGROUND_WEIGHT) * near
     for region, value in ((LIPS_OUTER, _MOUTH_WEIGHT), (LEFT_EYE, _EYES_WEIGHT), (RIGHT_EYE, _EYES_WEIGHT)):
         patch = np.zeros((height, width), np.uint8)
-        cv2.fillConvexPoly(patch, cv2.convexHull(landmarks_px[list(region)].round().astype(np.int32)), 1)
-        patch = cv2.dilate(patch, np.ones((reach, reach), np.uint8))
-        weight = np.maximum(weight, value * patch)
+        hull = cv2.convexHull(landmarks_px[list(region)].round().astype(np.int32))
+        cv2.fillConvexPoly(patch, hull, (1,))
+        weight = np.maximum(weight, value * cv2.dilate(patch, np.ones((reach, reach), np.uint8)))
     return (weight * WEIGHT_SCALE).round().astype(np.uint8)

@@ -67,11 +67,11 @@ def initial_gaussians(
 
     # (frame, labels to take, share of the count)
     yaw, pitch = motion.head.rotation_wxyz[:, 2], motion.head.rotation_wxyz[:, 1]
-    plan = [(rest, (HEAD, NECK, TORSO, MOUTH), 0.86)]
+    plan: list[tuple[int, tuple[int, ...], float]] = [(rest, (HEAD, NECK, TORSO, MOUTH), 0.86)]
     plan += [(int(f(a)), (HEAD, NECK, TORSO), 0.025) for a in (yaw, pitch) for f in (np.argmin, np.argmax)]
     plan += [(int(i), (MOUTH,), 0.02) for i in np.argsort(aperture_cm)[[-1, -len(aperture_cm) // 20]]]
 
-    parts = []
+    parts: list[dict[str, np.ndarray]] = []
     for index, wanted, share in plan:
         posed = landmarks_cm[index] @ motion.head.matrices()[index, :, :3].T + motion.head.translation_cm[index]
         labels = np.where(frames.person[index] > 127, frames.labels[index], 0)

@@ -37,9 +37,13 @@ class Avatar:
     def save(self, path: Path | str) -> None:
         """Writes the avatar file in one step (avatarfit.avatarfile.write_avatar)."""
         tensors = {"plate": self.plate}
-        parts = {"rig": self.rig, "gaussians": self.gaussians, "driver": self.driver}
+        parts = {
+            "rig": self.rig.to_tensors(),
+            "gaussians": self.gaussians.to_tensors(),
+            "driver": self.driver.to_tensors(),
+        }
         for name, part in parts.items():
-            tensors |= {f"{name}.{key}": value for key, value in part.to_tensors().items()}
+            tensors |= {f"{name}.{key}": value for key, value in part.items()}
         header = {
             "head": "gaussian",
             "camera": asdict(self.camera),

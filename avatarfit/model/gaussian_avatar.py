@@ -53,6 +53,8 @@ class MotionWeights(nn.Module):
         hidden: width of the hidden layer.
     """
 
+    mask: Tensor
+
     def __init__(self, mask: Tensor, basis_count: int, hidden: int = 32) -> None:
         super().__init__()
         groups, inputs = mask.shape
