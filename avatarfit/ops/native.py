@@ -76,15 +76,15 @@ def _folders() -> Iterator[Path]:
 
 
 def find_library() -> Path:
-    """Path of the native library.
+    """Path of the native library; the newest, where an editable install and a build by hand left one each.
 
     Raises:
         BackendError: it lies nowhere the package looks.
     """
     folders = list(dict.fromkeys(_folders()))
-    for folder in folders:
-        if (folder / LIBRARY_NAME).is_file():
-            return folder / LIBRARY_NAME
+    found = [folder / LIBRARY_NAME for folder in folders if (folder / LIBRARY_NAME).is_file()]
+    if found:
+        return max(found, key=lambda path: path.stat().st_mtime)
     raise BackendError(
         f"{LIBRARY_NAME} is in none of " + ", ".join(map(str, folders)),
         "the library that the package build compiles",

@@ -1,5 +1,5 @@
 /* Weighted L1 + DSSIM and its gradient in two passes over the rows. Channels stay interleaved: a horizontal tap is three
-   floats away. Pass one blurs five moments of a row without storing them and leaves three derivative maps; pass two blurs
+   floats away. Pass one blurs four moments of a row without storing them and leaves three derivative maps; pass two blurs
    those back onto the picture. */
 #include "cpu/table.h"
 #include "shared/ssim.h"
@@ -64,26 +64,26 @@ static void moments_part(int part, int parts, void *context) {
     int low = y < AF_SSIM_HALF ? (int)(AF_SSIM_HALF - y) : 0;
     int high = y + AF_SSIM_HALF >= job->height ? (int)(job->height - 1 - y + AF_SSIM_HALF) : TAPS - 1;
     for (int i = 0; i < stride; i += VL) {
-      vf mx = {0}, my = {0}, xx = {0}, yy = {0}, xy = {0};
+      vf mx = {0}, my = {0}, squares = {0}, xy = {0};
       const float *px = padded_row(job, 0, (int)y + low - AF_SSIM_HALF) + i;
       const float *py = padded_row(job, 1, (int)y + low - AF_SSIM_HALF) + i;
       for (int t = low; t <= high; t++, px += stride, py += stride) {
         vf x = v_load(px), z = v_load(py), wx = job->taps[t] * x, wz = job->taps[t] * z;
-        mx += wx, my += wz, xx += wx * x, yy += wz * z, xy += wx * z;
+        mx += wx, my += wz, squares += wx * x, squares += wz * z, xy += wx * z;
       }
-      v_store(rows + PAD + i, mx), v_store(rows + line + PAD + i, my), v_store(rows + 2 * line + PAD + i, xx);
-      v_store(rows + 3 * line + PAD + i, yy), v_store(rows + 4 * line + PAD + i, xy);
+      v_store(rows + PAD + i, mx), v_store(rows + line + PAD + i, my), v_store(rows + 2 * line + PAD + i, squares);
+      v_store(rows + 3 * line + PAD + i, xy);
     }
     spread_weights(job, (int)y, weights);
     vf loss = {0}, total = {0};
     const float *x_row = padded_row(job, 0, (int)y), *y_row = padded_row(job, 1, (int)y);
     for (int i = 0; i < stride; i += VL) {
       const float *at = rows + PAD + i;
-      vf mu_x = blur_across(job, at), mu_y = blur_across(job, at + line), xx = blur_across(job, at + 2 * line);
-      vf yy = blur_across(job, at + 3 * line), xy = blur_across(job, at + 4 * line), w = v_load(weights + i);
+      vf mu_x = blur_across(job, at), mu_y = blur_across(job, at + line), squares = blur_across(job, at + 2 * line);
+      vf xy = blur_across(job, at + 3 * line), w = v_load(weights + i);
       vf value, d_mu, d_xx, d_xy;
       for (int l = 0; l < VL; l++) {
-        af_ssim s = af_ssim_window(mu_x[l], mu_y[l], xx[l], yy[l], xy[l]);
+        af_ssim s = af_ssim_window(mu_x[l], mu_y[l], squares[l], xy[l]);
         value[l] = s.value, d_mu[l] = s.d_mu_x, d_xx[l] = s.d_xx, d_xy[l] = s.d_xy;
       }
       loss += w * (l1_factor * v_abs(v_load(x_row + i) - v_load(y_row + i)) + dssim_factor * (1.0f - value));

@@ -5,7 +5,9 @@
 #include "cpu/table.h"
 
 #define BLOCK 4
+/* More parts than threads even out the work and outlast a thread that lost its core; each backward part costs memory. */
 #define FORWARD_PARTS_PER_THREAD 8
+#define BACKWARD_PARTS_PER_THREAD 2
 
 /* A drawable splat in depth order. alpha = 2^(log2_opacity - (qa dx^2 + qb dx dy + qc dy^2)). */
 typedef struct {
@@ -35,7 +37,8 @@ typedef struct {
   const float *image_in, *grad_image;
   const uint8_t *background;
   uint8_t *out;
-  float *grad_rows;         /* [parts, drawn, 12] */
+  float *grad_rows;         /* [backward_parts, drawn, 12] */
+  int backward_parts;
   float *grad_splats;
 } raster_job;
 

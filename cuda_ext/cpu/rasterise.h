@@ -217,7 +217,7 @@ static void gather_part(int part, int parts, void *context) {
   raster_job *job = context;
   for (int64_t i = share(job->drawn, part, parts), end = share(job->drawn, part + 1, parts); i < end; i++) {
     float s[GRAD_ROW] = {0};
-    for (int p = 0; p < job->parts; p++) {
+    for (int p = 0; p < job->backward_parts; p++) {
       const float *row = job->grad_rows + ((int64_t)p * job->drawn + i) * GRAD_ROW;
       for (int c = 0; c < GRAD_ROW; c++) s[c] += row[c];
     }
@@ -245,11 +245,12 @@ static int rasterise_backward(af_workspace *ws, const float *splats, int64_t n, 
     int status = make_bins(&job, n);
     if (status) return status;
   }
-  size_t bytes = ((size_t)job.parts * job.drawn * GRAD_ROW + 1) * sizeof(float);
+  job.backward_parts = job.parts > 1 ? job.parts * BACKWARD_PARTS_PER_THREAD : 1;
+  size_t bytes = ((size_t)job.backward_parts * job.drawn * GRAD_ROW + 1) * sizeof(float);
   job.grad_rows = af_reserve(&ws->slots[AF_SLOT_GRAD_ROWS], bytes);
   if (!job.grad_rows) return AF_NO_MEMORY;
   memset(grad_splats, 0, (size_t)n * AF_SPLAT * sizeof(float));
-  af_parallel(job.parts, backward_part, &job);
+  af_parallel(job.backward_parts, backward_part, &job);
   af_parallel(job.parts, gather_part, &job);
   return AF_OK;
 }
