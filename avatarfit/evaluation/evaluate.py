@@ -13,7 +13,7 @@ import numpy as np
 from avatarfit.compositing import composite
 from avatarfit.contracts import Camera, InputError, Motion
 from avatarfit.contracts.events import Finished, Listener, Note, Progress, Started, silent
-from avatarfit.evaluation.baselines import MeanPicture, nearest_frames
+from avatarfit.evaluation.baselines import MeanPicture, motion_features, nearest_frames
 from avatarfit.evaluation.pictures import PictureLog
 from avatarfit.evaluation.regions import mouth_box, person_mask
 from avatarfit.evaluation.scores import Scores, Truth
@@ -34,7 +34,7 @@ DEFINITIONS = {
     "mouth": "square around the outer lip contour, side 1.4 times the contour's longer side",
     "whole_frame": "all pixels",
     "baseline_mean": "every held-out frame answered by the mean training frame",
-    "baseline_nearest": "every held-out frame answered by the training frame nearest in face, head and torso motion",
+    "baseline_nearest": "every held-out frame answered by the training frame nearest in face landmarks and torso, px",
 }
 
 
@@ -133,7 +133,8 @@ def evaluate_avatar(
     held_out = _evenly(train_count, total, frames_limit)
     train = _evenly(0, train_count, min(frames_limit or TRAIN_SAMPLE, TRAIN_SAMPLE))
     motion = measured_motion(avatar, clip)
-    nearest = nearest_frames(motion, motion[:train_count])
+    features = motion_features(clip.landmarks_px, motion.torso, clip.camera)
+    nearest = nearest_frames(features, features[:train_count])
     renderer = GaussianRenderer(avatar.gaussians, avatar.camera, backend=backend)
     scores = {name: Scores() for name in ("held_out", "train", "baseline_mean", "baseline_nearest")}
     log = PictureLog(pictures_dir, held_out)

@@ -47,6 +47,8 @@ class ToyClip:
         self.camera = Camera(2 * SIZE, 2 * SIZE, 150.0, SIZE, SIZE)
         points = np.zeros((COUNT, 478, 3), np.float32)
         points[:, list(LIPS_OUTER)] = [20, 40, 0]
+        points[:, 1, 0] = np.random.default_rng(4).normal(size=COUNT) * 50
+        points[TRAIN:] = points[ANSWERS]
         self.landmarks_px = points
         self.landmarks_cm = points
         self.train_count = TRAIN
@@ -153,17 +155,27 @@ def test_a_clip_of_another_shape() -> None:
         evaluate_avatar(toy_avatar(SIZE, 2 * SIZE), ToyClip())  # type: ignore[arg-type]
 
 
-def test_nearest_finds_the_repeated_motion() -> None:
-    motion = toy_motion()
-    assert nearest_frames(motion[TRAIN:], motion[:TRAIN]).tolist() == ANSWERS
-    assert nearest_frames(motion[:TRAIN], motion[:TRAIN]).tolist() == list(range(TRAIN))
+def test_nearest_finds_the_repeated_frame() -> None:
+    clip = ToyClip()
+    features = motion_features(clip.landmarks_px, toy_motion().torso, clip.camera)
+    assert nearest_frames(features[TRAIN:], features[:TRAIN]).tolist() == ANSWERS
+    assert nearest_frames(features[:TRAIN], features[:TRAIN]).tolist() == list(range(TRAIN))
 
 
-def test_groups_of_motion_weigh_alike() -> None:
-    features = motion_features(toy_motion(), toy_motion())
-    mouth, turn = features[:, :3], features[:, 11:14]
-    assert np.square(mouth).sum(axis=1).mean() == pytest.approx(1, abs=1e-3)
-    assert np.square(turn).sum(axis=1).mean() == pytest.approx(1, abs=1e-3)
+def test_nearest_agrees_with_every_distance_measured() -> None:
+    rng = np.random.default_rng(7)
+    queries, training = rng.normal(size=(300, 5)) + 100, rng.normal(size=(40, 5)) + 100
+    distance = np.linalg.norm(queries[:, None] - training[None], axis=2)
+    assert nearest_frames(queries, training).tolist() == distance.argmin(axis=1).tolist()
+
+
+def test_features_measure_pixels() -> None:
+    camera = Camera(100, 100, 200.0, 50.0, 50.0)
+    points = np.zeros((2, 478, 3))
+    points[1] = [3, 4, 99]
+    still, shifted = np.eye(2, 3), np.array([[1, 0, 6 / 200], [0, 1, 8 / 200]])
+    features = motion_features(points, TorsoMotion(np.stack([still, shifted])), camera)
+    assert np.square(features[1] - features[0]).sum() == pytest.approx(25 + 100, rel=1e-4)
 
 
 def test_mean_picture() -> None:
