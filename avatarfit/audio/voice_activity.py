@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d, percentile_filter
 
 from avatarfit.audio.log_mel import HOP_SAMPLES, WINDOW_SAMPLES, hop_count
 
-QUIETEST_DB = -100.0
+QUIETEST_DB = -140.0
 AUDIBLE_DB = -60.0
 """A sound whose loud parts stay below this (relative to full scale) counts as silent."""
 _FLOOR_WINDOW_HOPS = 600
@@ -16,7 +16,7 @@ _HANGOVER_HOPS = 6
 
 
 def level_db(samples: np.ndarray) -> np.ndarray:
-    """float32 [hop_count(n)]: root-mean-square level around each hop (25 ms), decibels of full scale, at least -100."""
+    """float32 [hop_count(n)]: root-mean-square level around each hop (25 ms), decibels of full scale, at least -140."""
     count = hop_count(len(samples))
     half = WINDOW_SAMPLES // 2
     energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
@@ -49,6 +49,8 @@ def voice_activity(level: np.ndarray) -> np.ndarray:
     loud = loud_level_db(level)
     if loud < AUDIBLE_DB:
         return np.zeros(len(level), np.float32)
+    # Digital silence has no level of its own; without this its depth would shift the edges of speech.
+    level = np.maximum(level, loud - 60)
     coarse = np.pad(level, (0, -len(level) % _COARSE_HOPS), mode="edge").reshape(-1, _COARSE_HOPS).mean(1)
     floor = percentile_filter(coarse, 10, size=_FLOOR_WINDOW_HOPS // _COARSE_HOPS, mode="nearest")
     floor = np.repeat(np.clip(floor, loud - 50, loud - 25), _COARSE_HOPS)[: len(level)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FADE_SECONDS = 0.48
+FADE_SECONDS = 0.8
 SHORTEST_SECONDS, LONGEST_SECONDS = 2.0, 5.0
 SETTLE_SECONDS = 0.6
 _CHOICES = 6
@@ -112,6 +112,8 @@ class HabitSampler:
         self._run_end = last[np.searchsorted(last, np.arange(len(habits)))]
         self._fade = FADE_SECONDS * habits.frame_rate_hz
         self._calm = _away_from_blinks(habits, int(np.ceil(self._fade)))
+        self._away = int(np.ceil(_AWAY_SECONDS * habits.frame_rate_hz))
+        self._used = np.zeros(len(habits), np.float32)
         self._frame = 0
         self._here = float(self._first())
         self._before: float | None = None
@@ -149,54 +151,57 @@ class HabitSampler:
         return self._table[low] * np.float32(1 - weight) + self._table[high] * np.float32(weight)
 
     def _first(self) -> int:
-        """A start near rest: among the frames most like it that have time to play."""
-        cost = np.square(self._matching[:, : self._matching.shape[1] // 2] - self._rest_matching()).sum(1)
-        return self._choose(cost)
-
-    def _rest_matching(self) -> np.ndarray:
-        half = self._matching[:, : self._matching.shape[1] // 2]
-        return np.median(half, axis=0)
+        """A start near rest: one of the frames most like it that have time to play."""
+        half = self._matching.shape[1] // 2
+        cost = np.square(self._matching[:, :half] - np.median(self._matching[:, :half], axis=0)).sum(1)
+        return self._choose(np.zeros(1, np.int64), cost[None])[1]
 
     def _jump(self) -> None:
-        """Starts the cross-fade into the stretch that fits best here."""
-        here = min(round(self._here), len(self._table) - 1)
-        cost = np.square(self._matching - self._matching[here]).sum(1)
-        away = np.abs(np.arange(len(cost)) - here) < _AWAY_SECONDS * self.habits.frame_rate_hz
-        if not away.all():
-            cost = np.where(away, np.inf, cost)
+        """Starts the cross-fade into the stretch that was chosen."""
         self._before, self._faded = self._here, 0.0
-        self._here = float(self._choose(cost))
+        self._here = float(self._next)
+        near = slice(max(self._next - self._away, 0), self._next + self._away)
+        self._used[near] += 1
         self._plan()
 
-    def _choose(self, cost: np.ndarray) -> int:
-        """One of the few cheapest frames that have no blink near and time left to play, by the seed."""
-        left = self._run_end - np.arange(len(cost))
-        for need in (left >= SHORTEST_SECONDS * self.habits.frame_rate_hz, left >= self._fade, left >= 0):
-            for fit in (need & self._calm, need):
-                usable = np.flatnonzero(fit & np.isfinite(cost))
-                if len(usable):
-                    best = usable[np.argsort(cost[usable], kind="stable")]
-                    # Neighbouring frames are one choice, not many.
-                    apart: list[int] = []
-                    for frame in best:
-                        if all(abs(int(frame) - other) >= self._fade for other in apart):
-                            apart.append(int(frame))
-                        if len(apart) == _CHOICES:
-                            break
-                    return apart[int(self._random.integers(len(apart)))]
-        return 0
-
     def _plan(self) -> None:
-        """When this stretch ends: after a few seconds, early enough to fade, preferably away from blinks."""
-        start, end = int(self._here), int(self._run_end[int(self._here)])
-        rate = self.habits.frame_rate_hz
-        latest = max(end - self._fade, start)
-        until = min(start + self._random.uniform(SHORTEST_SECONDS, LONGEST_SECONDS) * rate, latest)
-        for frame in range(int(until), int(latest) + 1):
-            if self._calm[frame]:
-                until = max(float(frame), until)
+        """When this stretch ends, and in which frame the next begins: where pose and velocity agree best."""
+        start, rate = int(self._here), self.habits.frame_rate_hz
+        latest = max(int(self._run_end[start] - self._fade), start)
+        first = min(start + int(SHORTEST_SECONDS * rate), latest)
+        leave = np.arange(first, min(start + int(LONGEST_SECONDS * rate), latest) + 1)
+        leave = leave[self._calm[leave]] if self._calm[leave].any() else leave
+        here, there = self._matching[leave], self._matching
+        cost = np.square(here).sum(1)[:, None] + np.square(there).sum(1) - 2 * here @ there.T
+        cost = np.maximum(cost, 0) * (1 + self._used)
+        near = np.abs(np.arange(len(there)) - leave[:, None]) < self._away
+        if not near.all():
+            cost[near] = np.inf
+        self._until, self._next = self._choose(leave, cost)
+
+    def _choose(self, leave: np.ndarray, cost: np.ndarray) -> tuple[int, int]:
+        """One of the cheapest pairs (frame to leave, frame to enter) by the seed; entering away from blinks.
+
+        Args:
+            leave: int [A]. cost: float [A, N], infinite where a pair is out of question.
+        """
+        best_leave = cost.argmin(axis=0)
+        best = cost[best_leave, np.arange(cost.shape[1])]
+        left = self._run_end - np.arange(len(best))
+        long, short = left >= SHORTEST_SECONDS * self.habits.frame_rate_hz, left >= 2 * self._fade
+        for wanted in (long & self._calm, long, short & self._calm, short, np.ones_like(short)):
+            usable = np.flatnonzero(wanted & np.isfinite(best))
+            if len(usable):
                 break
-        self._until = until
+        apart: list[int] = []
+        for frame in usable[np.argsort(best[usable], kind="stable")]:
+            # Neighbouring frames are one choice, not many.
+            if all(abs(int(frame) - other) >= self._fade for other in apart):
+                apart.append(int(frame))
+            if len(apart) == _CHOICES:
+                break
+        enter = apart[int(self._random.integers(len(apart)))]
+        return int(leave[best_leave[enter]]), enter
 
 
 def _matching_columns(table: np.ndarray, habits: Habits) -> np.ndarray:
@@ -223,7 +228,7 @@ def _away_from_blinks(habits: Habits, frames: int) -> np.ndarray:
     """bool [N]: no blink from this frame to the end of a cross-fade that starts here."""
     shut = habits.eyes[:, _OPENING].mean(1) < _BLINK_OPENING
     soon = np.zeros(len(shut), bool)
-    for shift in range(frames + 1):
+    for shift in range(min(frames + 1, len(shut))):
         soon[: len(shut) - shift] |= shut[shift:]
     return ~soon
 

@@ -2,8 +2,9 @@
 
 A predicted shape is rebuilt from its K nearest shapes of the clip with weights that sum to one and rebuild it best
 (locally linear embedding, Roweis & Saul 2000, eqs. 1-2; as a post-process for lips in GeneFace++, Ye et al. 2023). Two
-changes keep it calm: weights are never negative, so the result stays inside its neighbours; and each neighbour's ridge
-grows without bound as its distance nears that of the first shape left out: shapes enter and leave with weight zero.
+changes keep it calm: weights are never negative, so the result stays inside its neighbours; each neighbour's ridge is
+in proportion to its squared distance (a shape of the clip stays itself) and grows without bound as it nears the first
+shape left out (shapes enter and leave with weight zero).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class LocallyLinear:
     Attributes:
         shapes_cm: float32 [N, M], coordinates in which distance is in cm (coefficients times their deviations).
         neighbours: K, fewer when the clip has fewer shapes.
-        ridge: share of the neighbourhood's mean squared distance added to the diagonal.
+        ridge: share of each neighbour's squared distance added to the diagonal.
     """
 
     def __init__(self, shapes_cm: np.ndarray, neighbours: int = 10, ridge: float = 0.1) -> None:
@@ -51,9 +52,7 @@ class LocallyLinear:
         offset = self.shapes_cm[index].astype(np.float64) - query_cm[:, None]
         gram = offset @ offset.transpose(0, 2, 1)
         taper = np.maximum(1 - (distance / bound) ** 2, 1e-6) ** 2
-        mean_square = np.maximum(np.square(bound), _TINY)
-        diagonal = self.ridge * mean_square / taper + _TINY
-        gram[:, np.arange(count), np.arange(count)] += diagonal
+        gram[:, np.arange(count), np.arange(count)] += self.ridge * np.square(distance) / taper + _TINY
         raw = np.linalg.solve(gram, np.ones((len(gram), count, 1)))[..., 0]
         weight = np.maximum(raw, 0)
         return index, weight / weight.sum(1, keepdims=True)

@@ -28,7 +28,7 @@ def babble(seconds: float, seed: int = 0) -> np.ndarray:
 
 def test_the_level_of_a_full_square_wave_is_0_db_and_silence_is_the_quietest() -> None:
     np.testing.assert_allclose(level_db(np.ones(16000, np.float32))[5:-5], 0, atol=1e-4)
-    np.testing.assert_array_equal(level_db(np.zeros(1600, np.float32)), -100)
+    np.testing.assert_array_equal(level_db(np.zeros(1600, np.float32)), -140)
 
 
 def test_activity_is_high_in_speech_and_low_in_long_pauses_at_every_noise_level() -> None:
@@ -51,9 +51,9 @@ def test_loudness_changes_nothing(gain: float) -> None:
     speech = babble(4)
     plain = speech_features(AudioClip(speech, SAMPLE_RATE_HZ)).values
     loud = speech_features(AudioClip(speech * np.float32(gain), SAMPLE_RATE_HZ)).values
-    # Where the absolute floors bite (digital silence) both are at the lower clip.
     np.testing.assert_allclose(plain[:, :BAND_COUNT], loud[:, :BAND_COUNT], atol=0.02)
-    np.testing.assert_allclose(plain[:, BAND_COUNT:], loud[:, BAND_COUNT:], atol=0.1)
+    # Praat may decide otherwise on a single hop at the edge of a voice.
+    assert (np.abs(plain[:, BAND_COUNT:] - loud[:, BAND_COUNT:]) > 0.02).mean() < 0.002
 
 
 def test_speaking_hops_have_mean_0_and_spread_1_in_every_band() -> None:
@@ -65,7 +65,8 @@ def test_speaking_hops_have_mean_0_and_spread_1_in_every_band() -> None:
 
 def test_features_are_bounded_and_count_as_promised() -> None:
     features = speech_features(AudioClip(babble(2), SAMPLE_RATE_HZ, start_seconds=0.25))
-    assert features.values.shape == (200, FEATURE_COUNT) and features.values.dtype == np.float32
+    assert features.values.shape == (200, FEATURE_COUNT)
+    assert features.values.dtype == np.float32
     assert np.abs(features.values).max() <= 3
     assert features.start_seconds == 0.25
 

@@ -1,0 +1,100 @@
+"""Laws of the network from features to mouth coefficients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from avatarfit.model import kernel_regression
+from avatarfit.model.audio_to_landmarks import (
+    LOOK_AHEAD_HOPS,
+    PAST_HOPS,
+    AudioToLandmarks,
+    AudioToLandmarksConfig,
+)
+from avatarfit.model.kernel_regression import KernelRegression
+
+FEATURES, MOUTH = 12, 5
+
+
+def network(stride: int = 4, past: int = 6) -> AudioToLandmarks:
+    torch.manual_seed(0)
+    config = AudioToLandmarksConfig(
+        FEATURES, MOUTH, stride, width=16, heads=2, layers=2, past_tokens=past, members=2, kernel_centres=7
+    )
+    net = AudioToLandmarks(config).eval()
+    for member in net.members:
+        torch.nn.init.normal_(member.get_parameter("out.weight"))
+    torch.nn.init.normal_(net.kernel.centres, std=0.1)
+    torch.nn.init.normal_(net.kernel.votes)
+    return net
+
+
+def features(count: int, seed: int = 0) -> np.ndarray:
+    return (0.3 * np.random.default_rng(seed).standard_normal((count, FEATURES))).astype(np.float32)
+
+
+@pytest.mark.parametrize("stride", [2, 3, 4])
+def test_what_comes_later_than_the_look_ahead_changes_nothing(stride: int) -> None:
+    net, x = network(stride), features(200)
+    token = 20
+    hop = token * stride
+    plain = net.predict(x)
+    later = x.copy()
+    later[hop + LOOK_AHEAD_HOPS + 1 :] += 1
+    changed = net.predict(later)
+    np.testing.assert_allclose(changed[: token + 1], plain[: token + 1], atol=1e-6)
+    assert np.abs(changed[token + 1] - plain[token + 1]).max() > 1e-4
+    now = x.copy()
+    now[hop + LOOK_AHEAD_HOPS] += 1
+    assert np.abs(net.predict(now)[token] - plain[token]).max() > 1e-4
+
+
+def test_what_came_before_the_past_changes_nothing() -> None:
+    net, x = network(), features(300)
+    token = 50
+    first = (token - net.config.past_tokens_total) * 4 - PAST_HOPS
+    plain = net.predict(x)[token]
+    earlier = x.copy()
+    earlier[:first] += 1
+    np.testing.assert_allclose(net.predict(earlier)[token], plain, atol=1e-6)
+    earlier[first] += 1
+    assert np.abs(net.predict(earlier)[token] - plain).max() > 1e-8
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+def test_chunks_give_what_the_whole_gives(chunk: int) -> None:
+    net, x = network(), features(330)
+    np.testing.assert_allclose(net.predict(x, chunk), net.predict(x, 1000), atol=2e-6)
+
+
+def test_there_is_a_token_every_stride() -> None:
+    net = network()
+    assert [len(net.predict(features(n))) for n in (0, 1, 4, 5, 400)] == [0, 1, 1, 2, 100]
+
+
+def test_moving_the_sound_by_a_token_moves_the_motion_by_a_token() -> None:
+    net, x = network(), features(300)
+    np.testing.assert_allclose(net.predict(x[8:])[30:50], net.predict(x)[32:52], atol=2e-6)
+
+
+def test_the_kernel_votes_for_what_it_has_heard_and_for_the_mean_far_away() -> None:
+    stride, count = 4, 40
+    x = torch.from_numpy(
+        features(kernel_regression.PAST_HOPS + (count - 1) * stride + 1 + kernel_regression.AHEAD_HOPS)
+    )
+    targets = torch.randn(count, MOUTH, generator=torch.Generator().manual_seed(1))
+    kernel = KernelRegression(count, FEATURES, MOUTH)
+    kernel.solve(x, stride, torch.arange(count), targets, ridge=1e-6)
+    np.testing.assert_allclose(kernel(x[None], stride)[0].numpy(), targets.numpy(), atol=1e-3)
+    np.testing.assert_allclose(
+        kernel(x[None] + 100, stride)[0].numpy(), np.tile(targets.mean(0).numpy(), (count, 1)), atol=1e-5
+    )
+
+
+def test_a_config_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="width 30 must be a multiple of twice the heads"):
+        AudioToLandmarksConfig(FEATURES, MOUTH, width=30)
+    with pytest.raises(ValueError, match="must be at least 1"):
+        AudioToLandmarksConfig(FEATURES, MOUTH, layers=0)
