@@ -67,7 +67,9 @@ def read_avatar(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarray]
 
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"there is no file {path}", "an .avatar file", "check the name, or make one with avatarfit fit")
+        raise InputError(
+            f"there is no file {path}", "an .avatar file", "check the name, or make one with avatarfit fit"
+        )
     refit = "fetch the file again, or fit the avatar anew"
     try:
         with safe_open(path, framework="np") as file:
