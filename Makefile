@@ -33,7 +33,8 @@ check: env
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	# One thread in each of several test processes: the kernels' own pool would only fight over the cores.
+	OMP_NUM_THREADS=1 AVATARFIT_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 bench: env
 	mkdir -p runs/bench

@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="0: as many as the library takes by itself")
     parser.add_argument("--isas", nargs="*", help="instruction sets to measure; default: the one in use")
     parser.add_argument("--keep-freed-memory", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--out", type=Path, help="also write the JSON here")
+    parser.add_argument("--output", type=Path, help="also write the JSON here")
     options = parser.parse_args()
     if options.threads:
         native.set_threads(options.threads)
