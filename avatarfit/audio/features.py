@@ -19,6 +19,7 @@ FEATURE_NAME = f"logmel{BAND_COUNT}-level-pitch-voicing/1"
 """What the features are and their version; a driver fitted on others must not be fed with these."""
 FEATURE_COUNT = BAND_COUNT + 4
 _CLIP = 3.0
+_STEADY_DB = 6.0
 _RANGE = 5.0 * float(np.log(10))
 """What counts of a band: 50 dB down from its loud parts."""
 
@@ -93,11 +94,14 @@ def speech_features(sound: AudioClip) -> SpeechFeatures:
         )
     samples = sound.samples
     level = level_db(samples)
+    pitch = pitch_track(samples)
     activity = voice_activity(level)
+    if len(level) and np.ptp(np.percentile(level, [5, 95])) < _STEADY_DB and (pitch > 0).mean() < 0.1:
+        # A level that never moves, without pitch, is noise however loud; a noise floor alone cannot tell.
+        activity = np.zeros_like(activity)
     speaking = activity > 0.5
     bands = _normalised(log_mel(samples), speaking)
     loudness = _normalised((level * (np.log(10) / 10))[:, None], speaking)
-    pitch = pitch_track(samples)
     voiced = (pitch > 0) & speaking
     octaves = np.zeros(len(level), np.float32)
     if voiced.any():

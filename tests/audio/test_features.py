@@ -46,6 +46,13 @@ def test_silence_is_never_speech() -> None:
         assert not voice_activity(level_db(samples.astype(np.float32))).any()
 
 
+def test_steady_noise_is_no_speech_however_loud_but_a_held_note_is() -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(48000).astype(np.float32)
+    assert not speech_features(AudioClip(noise, SAMPLE_RATE_HZ)).activity.any()
+    note = np.sin(2 * np.pi * 200 * np.arange(48000) / SAMPLE_RATE_HZ).astype(np.float32)
+    assert speech_features(AudioClip(note, SAMPLE_RATE_HZ)).activity.min() > 0.5
+
+
 @pytest.mark.parametrize("gain", [0.05, 0.3, 3.0])
 def test_loudness_changes_nothing(gain: float) -> None:
     speech = babble(4)
