@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 
 from avatarfit.capture import clip_folder as files
-from avatarfit.capture.clip_folder import ClipFolder
-from avatarfit.capture.face_mesh import LANDMARK_SOURCE, Detection, face_size_px
-from avatarfit.capture.face_points import RIGID
-from avatarfit.capture.frame_selection import choose_face, links, near_duplicates
-from avatarfit.capture.head_frame import place_landmarks, prior_shape_cm
+from avatarfit.capture.clip_folder import ClipFolder, train_count_of
+from avatarfit.capture.face_mesh import LANDMARK_SOURCE
 from avatarfit.capture.mask_pass import KeptFrames, sample_clip, write_masks
-from avatarfit.capture.pose_solver import PoseSettings, solve_poses
-from avatarfit.capture.rotations import continuous_wxyz
+from avatarfit.capture.pose_solver import PoseSettings
+from avatarfit.capture.pose_stage import REASONS, REPEAT, register_clip, solve_clip
 from avatarfit.capture.stages import Stages, file_sha256, key_of, load_tensors, save_tensors, write_atomically
 from avatarfit.contracts import Camera, FaceError, HeadPose, InputError
 from avatarfit.contracts.events import Listener, Note, Progress, Started, silent
@@ -27,12 +24,8 @@ from avatarfit.model.rig import Rig
 FOCAL_OVER_LONG_SIDE = 2.34
 """A frontal clip barely shows its focal length (errors change by under 2 % over a factor of ten); a usual lens."""
 
-_FEWEST_FRAMES = 12
-_SMALL_FACE_PX = 100
-_REASONS = ("repeats the picture before", "no face", "the landmarks do not fit the head")
-_REPEAT, _NO_FACE, _MISFIT = range(3)
 _RATES_HZ = (10, 12.5, 15, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60)
-_VERSIONS = {"observe": 1, "pose": 1, "masks": 1, "tracks": 1}
+_VERSIONS = {"observe": 1, "pose": 2, "register": 1, "masks": 2, "tracks": 1}
 
 
 def capture_clip(
@@ -71,22 +64,29 @@ def capture_clip(
     settings = PoseSettings()
     keys = {"observe": key_of(sha256, _VERSIONS["observe"], LANDMARK_SOURCE)}
     keys["pose"] = key_of(keys["observe"], _VERSIONS["pose"], focal, asdict(settings))
-    keys["masks"] = key_of(keys["pose"], _VERSIONS["masks"])
+    keys["register"] = key_of(keys["pose"], _VERSIONS["register"])
+    keys["masks"] = key_of(keys["register"], _VERSIONS["masks"])
     keys["tracks"] = key_of(keys["masks"], _VERSIONS["tracks"])
     manifest_path = folder / files.MANIFEST
     if manifest_path.is_file() and not _made_from(manifest_path, keys["tracks"]):
         manifest_path.unlink()  # what follows overwrites what it describes
 
     work = stages.work
-    observed, raw_alpha, pose, torso = (
-        work / "observations.safetensors", work / "alpha.mkv", work / "pose.safetensors", work / "torso.safetensors",
+    observed, raw_alpha, pose, face, torso = (
+        work / name
+        for name in (
+            "observations.safetensors", "alpha.mkv", "pose.safetensors", "face.safetensors", "torso.safetensors",
+        )
     )  # fmt: skip
     stages.run(
         "observe", keys["observe"], [observed, raw_alpha],
         lambda: _observe(clip_path, info.frame_count_estimate, info.frame_rate_hz, observed, raw_alpha, on_event),
     )  # fmt: skip
-    stages.run("pose", keys["pose"], [pose], lambda: _solve(clip_path, observed, camera, settings, pose, on_event))
-    solved = load_tensors(pose)
+    stages.run("pose", keys["pose"], [pose], lambda: solve_clip(clip_path, observed, camera, settings, pose, on_event))
+    stages.run(
+        "register", keys["register"], [face], lambda: _register(clip_path, pose, camera, settings, face, on_event)
+    )
+    solved = load_tensors(pose) | load_tensors(face)
     rate_hz = _kept_rate_hz(info.frame_rate_hz, solved)
     stages.run(
         "masks", keys["masks"],
@@ -164,86 +164,29 @@ def _observe(
     return {"frames": len(pts), "faces": len(landmarks)}
 
 
-def _solve(
-    clip: Path, observed: Path, camera: Camera, settings: PoseSettings, pose: Path, on_event: Listener
+def _register(
+    clip: Path, pose: Path, camera: Camera, settings: PoseSettings, face: Path, on_event: Listener
 ) -> dict[str, float]:
-    seen = load_tensors(observed)
-    count = len(seen["pts_seconds"])
-    on_event(Started("pose", None, "rounds"))
-    repeated = near_duplicates(seen["difference"])
-    detections: list[list[Detection]] = [[] for _ in range(count)]
-    for frame, points, flow in zip(seen["face_frame"], seen["face_landmarks_px"], seen["face_flow_px"], strict=True):
-        detections[frame].append(Detection(points, flow))
-    chosen, others = choose_face(detections)
-    kept = np.flatnonzero((chosen >= 0) & ~repeated)
-    if len(kept) < _FEWEST_FRAMES:
-        raise FaceError(
-            f"a face was found in only {len(kept)} of the {count} pictures of {clip.name}",
-            f"at least {_FEWEST_FRAMES} pictures with a face, and minutes of them for a good avatar",
-            "use a longer clip in which the face is in view",
-        )
-    linked, flow_source = links(kept, repeated)
-    faces = [detections[k][chosen[k]] for k in kept]
-    landmarks_px = np.stack([f.landmarks_px for f in faces])
-    # The flow to the next kept picture starts at the last repeat, if there is one, which shows the same picture.
-    flow_faces = [detections[s][chosen[s]] if chosen[s] >= 0 else f for s, f in zip(flow_source, faces, strict=True)]
-    flow_px = np.stack([f.flow_px for f in flow_faces])
-    start_px = np.stack([f.landmarks_px[RIGID, :2] for f in flow_faces])
-    solution = solve_poses(
-        landmarks_px[:, RIGID], prior_shape_cm(landmarks_px), camera, flow_px, start_px, linked, settings
-    )
-    limit = max(6 * np.median(solution.residual_px), 4 * max(camera.width_px, camera.height_px) / 512)
-    fits = solution.residual_px <= limit
-    landmarks_cm, solution = place_landmarks(landmarks_px, solution, camera, _train_count(len(kept)))
-    status = np.full(count, _NO_FACE)
-    status[repeated] = _REPEAT
-    status[kept] = np.where(fits, -1, _MISFIT)
-    save_tensors(
-        pose,
-        {
-            "status": status.astype(np.int64),
-            "source_pts_seconds": seen["pts_seconds"],
-            "source_index": kept[fits].astype(np.int64),
-            "pts_seconds": seen["pts_seconds"][kept[fits]],
-            "landmarks_px": landmarks_px[fits],
-            "landmarks_cm": landmarks_cm[fits],
-            "head_rotation_wxyz": continuous_wxyz(solution.rotation[fits]).astype(np.float32),
-            "head_translation_cm": solution.translation_cm[fits].astype(np.float32),
-            "pose_residual_px": solution.residual_px[fits].astype(np.float32),
-        },
-    )
-    _tell(clip.name, status, others, landmarks_px, on_event)
-    return {
-        "kept": float(fits.sum()),
-        "repeats": float((status == _REPEAT).sum()),
-        "without_face": float((status == _NO_FACE).sum()),
-        "misfits": float((status == _MISFIT).sum()),
-        "reprojection_px": float(np.median(solution.residual_px[fits])),
-    }
+    source_index = load_tensors(pose)["source_index"]
 
+    def grays() -> Iterator[np.ndarray]:
+        import cv2
 
-def _tell(name: str, status: np.ndarray, others: int, landmarks_px: np.ndarray, on_event: Listener) -> None:
-    repeats, lost, misfits = ((status == k).sum() for k in (_REPEAT, _NO_FACE, _MISFIT))
-    if repeats:
-        on_event(Note("pose", f"{repeats} of {len(status)} pictures only repeat the one before; they are left out"))
-    if lost:
-        on_event(Note("pose", f"{lost} of {len(status)} pictures show no face; they are left out"))
-    if misfits:
-        on_event(Note("pose", f"in {misfits} pictures the landmarks do not fit the head; they are left out"))
-    if others:
-        on_event(Note("pose", f"{others} pictures show a second face; the larger and steadier one is kept"))
-    size = float(np.median([face_size_px(f) for f in landmarks_px[::10]]))
-    if size < _SMALL_FACE_PX:
-        on_event(Note("pose", f"the face is only {size:.0f} px large in {name}; closer pictures give a better avatar"))
+        from avatarfit.media import read_video
 
+        wanted, last = set(source_index.tolist()), int(source_index[-1])
+        for index, frame in enumerate(read_video(clip)):
+            if index in wanted:
+                yield cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
+            if index >= last:
+                return
 
-def _train_count(count: int) -> int:
-    return count - count // 11
+    return register_clip(grays, pose, camera, settings, face, _ticker("register", len(source_index), on_event))
 
 
 def _kept_rate_hz(file_rate_hz: float, solved: dict[str, np.ndarray]) -> float:
     """The clip's true rate: the file's, less the repeats where they are many enough to be padding."""
-    repeats = float((solved["status"] == _REPEAT).mean())
+    repeats = float((solved["status"] == REPEAT).mean())
     if repeats < 0.03:
         return file_rate_hz
     rate = file_rate_hz * (1 - repeats)
@@ -260,7 +203,7 @@ def _masks(
     kept = KeptFrames(
         clip, raw_alpha, solved["source_index"], solved["landmarks_px"],
         HeadPose(solved["head_rotation_wxyz"], solved["head_translation_cm"]), camera,
-        _train_count(len(solved["source_index"])),
+        train_count_of(len(solved["source_index"])),
     )  # fmt: skip
     sampled = sample_clip(kept, _ticker("sample", len(kept), on_event))
     step = _ticker("masks", len(kept), on_event)
@@ -279,7 +222,7 @@ def _masks(
 
 def _tracks(solved: dict[str, np.ndarray], torso: Path, path: Path) -> dict[str, float]:
     landmarks_cm = solved["landmarks_cm"]
-    train = _train_count(len(landmarks_cm))
+    train = train_count_of(len(landmarks_cm))
     rig = Rig.fit(landmarks_cm[:train])
     face = rig.encode(landmarks_cm)
     names = ("pts_seconds", "landmarks_px", "landmarks_cm", "head_rotation_wxyz", "head_translation_cm")
@@ -311,7 +254,7 @@ def _manifest(
             )
         ],
         "rejects": [
-            {"source_index": int(i), "pts_seconds": float(all_pts[i]), "reason": _REASONS[status[i]]}
+            {"source_index": int(i), "pts_seconds": float(all_pts[i]), "reason": REASONS[status[i]]}
             for i in np.flatnonzero(status >= 0)
         ],
     }

@@ -45,6 +45,11 @@ _TRACK_SHAPES: dict[str, tuple[int | None, ...]] = {
 }
 
 
+def train_count_of(count: int) -> int:
+    """How many of `count` kept pictures come before the held-out last eleventh."""
+    return count - count // 11
+
+
 class ClipFolder:
     """A captured clip; `len` is the number of kept frames.
 
@@ -54,7 +59,7 @@ class ClipFolder:
         camera: pinhole at the source's size.
         frame_rate_hz: rate of the kept frames.
         pts_seconds: float64 [T].
-        landmarks_px: float32 [T, 478, 3], as measured.
+        landmarks_px: float32 [T, 478, 3], freed from the error that all landmarks of a picture share.
         landmarks_cm: float32 [T, 478, 3], head frame.
     """
 
@@ -88,7 +93,7 @@ class ClipFolder:
     @property
     def train_count(self) -> int:
         """Frames before the held-out last eleventh."""
-        return len(self) - len(self) // 11
+        return train_count_of(len(self))
 
     @property
     def content_hash(self) -> str:

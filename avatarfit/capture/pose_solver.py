@@ -61,6 +61,10 @@ class RigidSolution:
     translation_cm: np.ndarray
     residual_px: np.ndarray
 
+    def project(self, camera: Camera) -> np.ndarray:
+        """Pixels [T, N, 2] of the shape under every pose."""
+        return camera.project(np.einsum("tij,nj->tni", self.rotation, self.shape_cm) + self.translation_cm[:, None])
+
 
 def mean_rigid_shape(points: np.ndarray, iterations: int = 5) -> np.ndarray:
     """Generalised Procrustes mean [N, 3] of point sets [T, N, 3], in the first set's frame and size (Gower 1975)."""
@@ -118,21 +122,21 @@ def solve_poses(
             # All landmarks of a frame together are worth one measurement of this noise, not more.
             share = min(share, 1 / (max(shared, 0.05 * px) ** 2 * np.sum(1 / deviation**2)))
         for _ in range(2):
-            diagonal, gradient, coupling = _landmark_terms(
+            diagonal, gradient, coupling = landmark_terms(
                 observed, shape, rotvec, translation, base, camera, deviation, share, px
             )
             if fuse:
                 assert flow_px is not None
-                _add_flow_terms(
+                add_flow_terms(
                     diagonal, gradient, coupling, start, flow_px, linked, shape, rotvec, translation, base, camera,
                     s.flow_deviation_px * px, s.flow_independent_fraction,
                 )  # fmt: skip
-            update = _banded_step(diagonal, gradient, coupling, rotvec, translation, linked, s)
+            update = acceleration_step(diagonal, gradient, coupling, rotvec, translation, linked, s)
             rotvec, translation = rotvec + update[:, :3], translation + update[:, 3:]
         rotation = matrix_of(rotvec) @ base
-        shape, error = _best_shape(observed, shape, prior_shape_cm, rotation, translation, camera, deviation, s, px)
-        shape, rotation, translation = _fix_gauge(shape, prior_shape_cm, rotation, translation)
-        base, rotvec = _recentre(rotation)
+        shape, error = best_shape(observed, shape, prior_shape_cm, rotation, translation, camera, deviation, s, px)
+        shape, rotation, translation = fix_gauge(shape, prior_shape_cm, rotation, translation)
+        base, rotvec = recentre(rotation)
         if count > 3 and step < s.rounds // 2:
             # A landmark's own noise: the robust spread of its error over the clip, never below half of the typical one.
             # Not measured once flow is fused, or landmarks would lose weight by disagreeing with the flow.
@@ -152,11 +156,11 @@ def _first_poses(points: np.ndarray, shape: np.ndarray, camera: Camera) -> tuple
     origin_px = np.einsum("tij,tj->ti", to_camera, -shift) / scale[:, None]
     center = np.array([camera.center_x_px, camera.center_y_px])
     translation = np.concatenate([(origin_px[:, :2] - center) * scale[:, None], depth[:, None]], axis=1)
-    base, rotvec = _recentre(to_camera)
+    base, rotvec = recentre(to_camera)
     return base, rotvec, translation
 
 
-def _recentre(rotation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def recentre(rotation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A middle rotation [3, 3] and rotation vectors [T, 3] about it, so that differences of vectors mean something."""
     from scipy.spatial.transform import Rotation
 
@@ -171,7 +175,7 @@ def _reprojection(
     return camera.project(np.einsum("tij,nj->tni", rotation, shape) + translation[:, None]) - observed
 
 
-def _project_with_jacobian(
+def project_with_jacobian(
     shape: np.ndarray, rotvec: np.ndarray, translation: np.ndarray, base: np.ndarray, camera: Camera
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixels [T, N, 2] of shape points [N, 3], and their derivative [T, N, 2, 6] by rotvec and translation."""
@@ -186,12 +190,12 @@ def _project_with_jacobian(
     return camera.project(point), np.concatenate([by_turn, by_point], axis=3)
 
 
-def _soft(error: np.ndarray, knee: float) -> np.ndarray:
+def soft(error: np.ndarray, knee: float) -> np.ndarray:
     """Weights [T, N] of errors [T, N, 2] by pseudo-Huber: convex, so no frame can settle on a wrong pose."""
     return 1 / np.sqrt(1 + (error**2).sum(axis=-1) / knee**2)
 
 
-def _hard(error: np.ndarray, knee: float) -> np.ndarray:
+def hard(error: np.ndarray, knee: float) -> np.ndarray:
     """Weights [T, N] of errors [T, N, 2] by Geman and McClure 1987: far errors count for nothing."""
     return 1 / (1 + (error**2).sum(axis=-1) / knee**2) ** 2
 
@@ -216,17 +220,18 @@ def _shared_jitter_px(
     return float(np.sqrt(np.mean(np.nanmedian(gap, axis=1) ** 2) / 2))
 
 
-def _landmark_terms(
+def landmark_terms(
     observed: np.ndarray, shape: np.ndarray, rotvec: np.ndarray, translation: np.ndarray, base: np.ndarray,
     camera: Camera, deviation: np.ndarray, share: float, px: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """Normal equations of the landmarks: diagonal [T, 6, 6], gradient [T, 6], and coupling [T, 6, 6], still zero."""
     count = len(observed)
     diagonal, gradient = np.zeros((count, 6, 6)), np.zeros((count, 6))
     for first in range(0, count, _CHUNK):
         part = slice(first, first + _CHUNK)
-        projected, by_pose = _project_with_jacobian(shape, rotvec[part], translation[part], base, camera)
+        projected, by_pose = project_with_jacobian(shape, rotvec[part], translation[part], base, camera)
         error = projected - observed[part]
-        weight = share * _soft(error, _ROBUST_PX_AT_512 * px) / deviation**2
+        weight = share * soft(error, _ROBUST_PX_AT_512 * px) / deviation**2
         rows = by_pose.reshape(len(error), -1, 6)
         scaled = rows * np.repeat(weight, 2, axis=1)[..., None]
         diagonal[part] = scaled.transpose(0, 2, 1) @ rows
@@ -234,7 +239,7 @@ def _landmark_terms(
     return diagonal, gradient, np.zeros((count, 6, 6))
 
 
-def _add_flow_terms(
+def add_flow_terms(
     diagonal: np.ndarray, gradient: np.ndarray, coupling: np.ndarray, start: np.ndarray, flow: np.ndarray,
     linked: np.ndarray, shape: np.ndarray, rotvec: np.ndarray, translation: np.ndarray, base: np.ndarray,
     camera: Camera, deviation: float, share: float,
@@ -244,12 +249,12 @@ def _add_flow_terms(
     for first in range(0, count - 1, _CHUNK):
         last = min(first + _CHUNK, count - 1)
         here, there = slice(first, last), slice(first + 1, last + 1)
-        now, by_now = _project_with_jacobian(shape, rotvec[here], translation[here], base, camera)
-        then, by_then = _project_with_jacobian(shape, rotvec[there], translation[there], base, camera)
+        now, by_now = project_with_jacobian(shape, rotvec[here], translation[here], base, camera)
+        then, by_then = project_with_jacobian(shape, rotvec[there], translation[there], base, camera)
         moved = flow[here]
         known = np.isfinite(moved).all(axis=-1) & linked[here, None]
         error = np.where(known[..., None], then - now - np.nan_to_num(moved), 0)
-        weight = share * known * _hard(error, 4 * deviation) / deviation**2
+        weight = share * known * hard(error, 4 * deviation) / deviation**2
         size = len(error)
         a, b = by_now.reshape(size, -1, 6), by_then.reshape(size, -1, 6)
         w = np.repeat(weight, 2, axis=1)[..., None]
@@ -261,7 +266,7 @@ def _add_flow_terms(
         gradient[there] += np.einsum("tri,tr->ti", b * w, flat)
 
 
-def _banded_step(
+def acceleration_step(
     diagonal: np.ndarray, gradient: np.ndarray, coupling: np.ndarray, rotvec: np.ndarray, translation: np.ndarray,
     linked: np.ndarray, s: PoseSettings,
 ) -> np.ndarray:  # fmt: skip
@@ -288,7 +293,7 @@ def _banded_step(
     return solve_block_pentadiagonal(main, first, second, right)
 
 
-def _best_shape(
+def best_shape(
     observed: np.ndarray, shape: np.ndarray, prior: np.ndarray, rotation: np.ndarray, translation: np.ndarray,
     camera: Camera, deviation: np.ndarray, s: PoseSettings, px: float,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
@@ -306,14 +311,14 @@ def _best_shape(
         by_point[..., :, 2] = -camera.focal_px * point[..., :2] * inverse[..., None] ** 2
         by_shape = by_point @ rotation[part, None]
         error = camera.project(point) - observed[part]
-        weight = s.independent_fraction * _soft(error, _ROBUST_PX_AT_512 * px) / deviation**2
+        weight = s.independent_fraction * soft(error, _ROBUST_PX_AT_512 * px) / deviation**2
         normal += np.einsum("tn,tnri,tnrj->nij", weight, by_shape, by_shape, optimize=True)
         right -= np.einsum("tn,tnri,tnr->ni", weight, by_shape, error, optimize=True)
         errors.append(error)
     return shape + np.linalg.solve(normal, right[..., None])[..., 0], np.concatenate(errors)
 
 
-def _fix_gauge(
+def fix_gauge(
     shape: np.ndarray, prior: np.ndarray, rotation: np.ndarray, translation: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Moves the shape back onto the prior's origin, axes and scale; poses follow so that no pixel moves."""

@@ -1,0 +1,175 @@
+"""The stages that turn what was seen into head poses and pose-normalised landmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from avatarfit.capture.clip_folder import train_count_of
+from avatarfit.capture.face_mesh import Detection, face_size_px
+from avatarfit.capture.face_points import RIGID
+from avatarfit.capture.face_registration import choose_keyframes, pose_distance_state, register_faces
+from avatarfit.capture.frame_selection import choose_face, links, near_duplicates
+from avatarfit.capture.head_frame import place_landmarks, prior_shape_cm
+from avatarfit.capture.pose_refinement import refine_poses, without_shared_error
+from avatarfit.capture.pose_solver import PoseSettings, RigidSolution, solve_poses
+from avatarfit.capture.rotations import continuous_wxyz
+from avatarfit.capture.stages import load_tensors, save_tensors
+from avatarfit.contracts import Camera, FaceError
+from avatarfit.contracts.events import Listener, Note, Started
+
+REASONS = ("repeats the picture before", "no face", "the landmarks do not fit the head")
+REPEAT, NO_FACE, MISFIT = range(3)
+"""Why a picture was left out, as `status` in the pose stage's file; -1 is kept."""
+
+_FEWEST_FRAMES = 12
+_SMALL_FACE_PX = 100
+
+
+def solve_clip(
+    clip: Path, observed: Path, camera: Camera, settings: PoseSettings, pose: Path, on_event: Listener
+) -> dict[str, float]:
+    """Chooses pictures and face, solves the poses from landmarks and flow, writes `pose`; returns figures.
+
+    Raises:
+        FaceError: too few pictures with a face.
+    """
+    seen = load_tensors(observed)
+    count = len(seen["pts_seconds"])
+    on_event(Started("pose", None, "rounds"))
+    repeated = near_duplicates(seen["difference"])
+    detections: list[list[Detection]] = [[] for _ in range(count)]
+    for frame, points, flow in zip(seen["face_frame"], seen["face_landmarks_px"], seen["face_flow_px"], strict=True):
+        detections[frame].append(Detection(points, flow))
+    chosen, others = choose_face(detections)
+    kept = np.flatnonzero((chosen >= 0) & ~repeated)
+    if len(kept) < _FEWEST_FRAMES:
+        raise FaceError(
+            f"a face was found in only {len(kept)} of the {count} pictures of {clip.name}",
+            f"at least {_FEWEST_FRAMES} pictures with a face, and minutes of them for a good avatar",
+            "use a longer clip in which the face is in view",
+        )
+    linked, flow_source = links(kept, repeated)
+    faces = [detections[k][chosen[k]] for k in kept]
+    landmarks_px = np.stack([f.landmarks_px for f in faces])
+    # The flow to the next kept picture starts at the last repeat, if there is one, which shows the same picture.
+    flow_faces = [detections[s][chosen[s]] if chosen[s] >= 0 else f for s, f in zip(flow_source, faces, strict=True)]
+    flow_px = np.stack([f.flow_px for f in flow_faces])
+    start_px = np.stack([f.landmarks_px[RIGID, :2] for f in flow_faces])
+    solution = solve_poses(
+        landmarks_px[:, RIGID], prior_shape_cm(landmarks_px), camera, flow_px, start_px, linked, settings
+    )
+    limit = max(6 * np.median(solution.residual_px), 4 * max(camera.width_px, camera.height_px) / 512)
+    fits = solution.residual_px <= limit
+    status = np.full(count, NO_FACE)
+    status[repeated] = REPEAT
+    status[kept] = np.where(fits, -1, MISFIT)
+    # A picture that is left out breaks the chain of flow, too.
+    linked &= fits & np.append(fits[1:], False)
+    save_tensors(
+        pose,
+        {
+            "status": status.astype(np.int64),
+            "source_pts_seconds": seen["pts_seconds"],
+            "source_index": kept[fits].astype(np.int64),
+            "pts_seconds": seen["pts_seconds"][kept[fits]],
+            "landmarks_px": landmarks_px[fits],
+            "flow_px": flow_px[fits].astype(np.float32),
+            "flow_start_px": start_px[fits].astype(np.float32),
+            "linked": linked[fits],
+            "shape_cm": solution.shape_cm,
+            "rotation": solution.rotation[fits],
+            "translation_cm": solution.translation_cm[fits],
+            "residual_px": solution.residual_px[fits],
+        },
+    )
+    _tell(clip.name, status, others, landmarks_px, on_event)
+    return {
+        "kept": float(fits.sum()),
+        "repeats": float((status == REPEAT).sum()),
+        "without_face": float((status == NO_FACE).sum()),
+        "misfits": float((status == MISFIT).sum()),
+        "reprojection_px": float(np.median(solution.residual_px[fits])),
+    }
+
+
+def _tell(name: str, status: np.ndarray, others: int, landmarks_px: np.ndarray, on_event: Listener) -> None:
+    repeats, lost, misfits = ((status == k).sum() for k in (REPEAT, NO_FACE, MISFIT))
+    if repeats:
+        on_event(Note("pose", f"{repeats} of {len(status)} pictures only repeat the one before; they are left out"))
+    if lost:
+        on_event(Note("pose", f"{lost} of {len(status)} pictures show no face; they are left out"))
+    if misfits:
+        on_event(Note("pose", f"in {misfits} pictures the landmarks do not fit the head; they are left out"))
+    if others:
+        on_event(Note("pose", f"{others} pictures show a second face; the larger and steadier one is kept"))
+    size = float(np.median([face_size_px(f) for f in landmarks_px[::10]]))
+    if size < _SMALL_FACE_PX:
+        on_event(Note("pose", f"the face is only {size:.0f} px large in {name}; closer pictures give a better avatar"))
+
+
+def register_clip(
+    grays: Callable[[], Iterator[np.ndarray]],
+    pose: Path,
+    camera: Camera,
+    settings: PoseSettings,
+    face: Path,
+    step: Callable[[int], None],
+) -> dict[str, float]:
+    """Corrects the poses by matching pictures, places the landmarks in the head frame, writes `face`; returns figures.
+
+    Args:
+        grays: a function that starts an iterator over the kept pictures, uint8 [H, W].
+        pose: the file that `solve_clip` wrote.
+        camera, settings: as in the solve.
+        face: the file to write.
+        step: told the number of pictures done.
+    """
+    solved = load_tensors(pose)
+    solution = RigidSolution(solved["shape_cm"], solved["rotation"], solved["translation_cm"], solved["residual_px"])
+    landmarks_px, count = solved["landmarks_px"], len(solved["landmarks_px"])
+    state = pose_distance_state(solution.rotation, solution.translation_cm)
+    train = train_count_of(count)
+    reference = int(np.argmin(np.linalg.norm(state[:train] - np.median(state[:train], axis=0), axis=1)))
+    keys = choose_keyframes(state, reference)
+    key_grays = {}
+    for index, gray in enumerate(grays()):
+        if index in keys:
+            key_grays[index] = gray
+        if len(key_grays) == len(keys):
+            break
+
+    def counted() -> Iterator[np.ndarray]:
+        for index, gray in enumerate(grays()):
+            yield gray
+            if index % 10 == 9:
+                step(index + 1)
+
+    registration = register_faces(
+        counted(), key_grays, reference, state, landmarks_px, solution.project(camera), camera
+    )  # fmt: skip
+    solution = refine_poses(
+        solution, registration, landmarks_px[:, RIGID], solved["flow_px"], solved["flow_start_px"], solved["linked"],
+        camera, settings,
+    )  # fmt: skip
+    corrected = without_shared_error(landmarks_px, RIGID, solution.project(camera))
+    landmarks_cm, solution = place_landmarks(corrected, solution, camera, train)
+    error = np.linalg.norm(solution.project(camera) - corrected[:, RIGID, :2], axis=2)
+    save_tensors(
+        face,
+        {
+            "landmarks_px": corrected,
+            "landmarks_cm": landmarks_cm,
+            "head_rotation_wxyz": continuous_wxyz(solution.rotation).astype(np.float32),
+            "head_translation_cm": solution.translation_cm.astype(np.float32),
+            "pose_residual_px": np.median(error, axis=1).astype(np.float32),
+        },
+    )
+    return {
+        "reprojection_px": float(np.median(error)),
+        "shared_error_px": float(np.sqrt(np.mean(np.sum((corrected - landmarks_px)[..., :2] ** 2, axis=2)))),
+        "matched_share": float(np.isfinite(registration.shift_px[..., 0]).any(axis=1).mean()),
+        "keyframes": float(len(keys)),
+    }
