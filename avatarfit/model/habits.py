@@ -18,6 +18,8 @@ _CHOICES = 6
 _AWAY_SECONDS = 1.0
 _BLINK_OPENING = -1.5
 _OPENING = slice(-2, None)
+_FACE_FROM_NECK_CM = 6.0
+_CUT_OVER_NEIGHBOURS, _CUT_OVER_USUAL = 2.5, 2.5
 _TORSO_REST = np.eye(2, 3, dtype=np.float32).reshape(-1)
 
 
@@ -43,7 +45,7 @@ class Habits:
 
     Attributes:
         upper, eyes, rotation_wxyz, translation_cm, torso_affine: as in `Stance`, for the clip's N frames.
-        run: int32 [N], rising by one where frames are missing between two neighbours.
+        run: int32 [N], rising by one where the clip was cut, or frames are missing, between two neighbours.
         frame_rate_hz: of the clip.
     """
 
@@ -59,6 +61,7 @@ class Habits:
     def of(stance: Stance, pts_seconds: np.ndarray, frame_rate_hz: float) -> Habits:
         """The habits seen in a clip's frames at `pts_seconds` [N]."""
         gap = np.diff(pts_seconds, prepend=pts_seconds[:1]) > 1.5 / frame_rate_hz
+        gap |= _cuts(stance)
         q = stance.rotation_wxyz.copy()
         # One hemisphere for all, so that weighted sums of quaternions mean something.
         q[q @ q[0] < 0] *= -1
@@ -208,13 +211,13 @@ def _matching_columns(table: np.ndarray, habits: Habits) -> np.ndarray:
     """float32 [N, 2 C]: what must agree at a join, pose then velocity, in comparable units.
 
     Head and torso count most: their jumps are seen as motion. A quaternion's components are halves of radians, acting
-    about 6 cm from the neck to the face's middle.
+    `_FACE_FROM_NECK_CM` from the neck to the face's middle.
     """
     u = habits.upper.shape[1]
     parts = [
         habits.upper * 0.1,
         habits.eyes * 0.15,
-        habits.rotation_wxyz * 2 * 6.0,
+        habits.rotation_wxyz * 2 * _FACE_FROM_NECK_CM,
         habits.translation_cm,
         (habits.torso_affine.reshape(len(table), -1) - _TORSO_REST) * np.median(np.abs(habits.translation_cm[:, 2])),
     ]
@@ -222,6 +225,22 @@ def _matching_columns(table: np.ndarray, habits: Habits) -> np.ndarray:
     velocity = np.gradient(pose, axis=0) if len(pose) > 1 else np.zeros_like(pose)
     velocity[:, : u + 6] = 0
     return np.concatenate([pose, velocity * habits.frame_rate_hz * FADE_SECONDS / 2], axis=1).astype(np.float32)
+
+
+def _cuts(stance: Stance) -> np.ndarray:
+    """bool [N]: frames in which the head is suddenly elsewhere, as after an edit in the clip.
+
+    A head has mass: a step far beyond the clip's own and several times its neighbours on both sides is no motion.
+    """
+    q = stance.rotation_wxyz
+    turn = 2 * np.arccos(np.clip(np.abs((q[1:] * q[:-1]).sum(axis=1)), 0, 1))
+    step = np.linalg.norm(np.diff(stance.translation_cm, axis=0), axis=1) + _FACE_FROM_NECK_CM * turn
+    out = np.zeros(len(q), bool)
+    if len(step) >= 3:
+        padded = np.pad(step, 1, mode="reflect")
+        around = np.maximum(padded[:-2], padded[2:])
+        out[1:] = (step > _CUT_OVER_NEIGHBOURS * around) & (step > _CUT_OVER_USUAL * np.quantile(step, 0.95))
+    return out
 
 
 def _away_from_blinks(habits: Habits, frames: int) -> np.ndarray:

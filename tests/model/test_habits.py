@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
@@ -152,3 +154,22 @@ def test_opposite_quaternions_are_one_pose() -> None:
     stance.rotation_wxyz[::2] *= -1
     played = HabitSampler(Habits.of(stance, pts, RATE), 0, RATE).next(300)
     assert np.abs(np.diff(played.rotation_wxyz, axis=0)).max() < 0.1
+
+
+def test_a_cut_in_the_clip_ends_a_stretch_and_quick_motion_does_not() -> None:
+    stance, pts = clip()
+    assert habits().run.max() == 0
+    cut = stance.translation_cm.copy()
+    cut[400:, 0] += 3
+    assert np.flatnonzero(np.diff(Habits.of(replace(stance, translation_cm=cut), pts, RATE).run)).tolist() == [399]
+    quick = stance.translation_cm.copy()
+    quick[:, 1] += 3 / (1 + np.exp(-(np.arange(1000) - 400) / 2))
+    assert Habits.of(replace(stance, translation_cm=quick), pts, RATE).run.max() == 0
+
+
+def test_what_plays_never_jumps_over_a_cut() -> None:
+    stance, pts = clip()
+    cut = stance.translation_cm.copy()
+    cut[400:, 0] += 3
+    h = Habits.of(replace(stance, translation_cm=cut), pts, RATE)
+    assert max(steps(HabitSampler(h, seed, RATE).next(800)).max() for seed in range(3)) < 0.5
