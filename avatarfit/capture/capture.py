@@ -25,7 +25,7 @@ FOCAL_OVER_LONG_SIDE = 2.34
 """A frontal clip barely shows its focal length (errors change by under 2 % over a factor of ten); a usual lens."""
 
 _RATES_HZ = (10, 12.5, 15, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60)
-_VERSIONS = {"observe": 1, "pose": 2, "register": 1, "masks": 2, "tracks": 1}
+_VERSIONS = {"observe": 1, "pose": 3, "register": 1, "masks": 3, "tracks": 1}
 
 
 def capture_clip(

@@ -11,6 +11,7 @@ from avatarfit.capture.face_mesh import Detection, face_size_px
 _DUPLICATE_RATIO = 0.2
 _DUPLICATE_LEVELS = 0.1
 _NEIGHBOURS = 3
+_CUT_RATIO, _CUT_LEVELS = 4.0, 4.0
 
 
 def near_duplicates(difference: np.ndarray) -> np.ndarray:
@@ -33,6 +34,19 @@ def near_duplicates(difference: np.ndarray) -> np.ndarray:
             stands_out = difference[t] < _DUPLICATE_RATIO * np.median(around) and difference[t] < 0.5 * min(around)
             repeated[t] = stands_out and difference[t] < max(_DUPLICATE_LEVELS, 0.1 * float(np.median(around)))
     return repeated
+
+
+def cuts(difference: np.ndarray) -> np.ndarray:
+    """Pictures that do not go on from the one before: bool [T]; a splice, a change of shot.
+
+    Args:
+        difference: as for `near_duplicates`.
+    """
+    found = np.zeros(len(difference), bool)
+    for t in range(1, len(difference)):
+        around = np.delete(difference[max(1, t - 6) : t + 7], min(t - 1, 6))
+        found[t] = len(around) > 3 and difference[t] > max(_CUT_RATIO * float(np.median(around)), _CUT_LEVELS)
+    return found
 
 
 @dataclass
@@ -95,21 +109,22 @@ def choose_face(detections: list[list[Detection]]) -> tuple[np.ndarray, int]:
     return chosen, others
 
 
-def links(kept: np.ndarray, repeated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def links(kept: np.ndarray, repeated: np.ndarray, cut: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How kept pictures follow each other.
 
     Args:
         kept: int [K], rising source indices.
         repeated: bool [T], `near_duplicates`.
+        cut: bool [T], `cuts`.
 
     Returns:
-        linked bool [K]: kept picture k + 1 follows k with nothing but repeats between them; and int [K], the source
-        picture whose image motion leads to k + 1 (k itself, or the last repeat of it).
+        linked bool [K]: kept picture k + 1 follows k with nothing but repeats and no cut between them; and int [K],
+        the source picture whose image motion leads to k + 1 (k itself, or the last repeat of it).
     """
     linked = np.zeros(len(kept), bool)
     source = kept.copy()
     for k in range(len(kept) - 1):
         between = np.arange(kept[k] + 1, kept[k + 1])
-        linked[k] = repeated[between].all()
+        linked[k] = repeated[between].all() and not cut[kept[k] + 1 : kept[k + 1] + 1].any()
         source[k] = kept[k + 1] - 1
     return linked, source

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from avatarfit.capture.face_points import CHIN, FOREHEAD_TOP, RIGID
 from avatarfit.capture.labels import SkinColor, label_picture
 from avatarfit.capture.person_alpha import AlphaSteadier
 from avatarfit.capture.plate import PlateBuilder
+from avatarfit.capture.torso_alignment import TorsoAligner
 from avatarfit.capture.torso_registration import Registration, TorsoRegistrar, normalised, rested
 from avatarfit.contracts import Camera
 from avatarfit.contracts.geometry import HeadPose
@@ -25,6 +26,7 @@ from avatarfit.media import VideoWriter, read_gray_video, read_video
 
 _REACH = 2
 _AGREEING = 0.2
+_FEWEST_PIXELS = 300
 _IN_FLIGHT = 8
 
 
@@ -65,12 +67,34 @@ class KeptFrames:
                 return
 
 
+class TorsoTracker:
+    """Corners find the torso from any distance, direct alignment then places it; for pictures in time order.
+
+    Args:
+        gray, torso, person: the resting picture uint8 [H, W], its torso and its person (non-zero inside).
+    """
+
+    def __init__(self, gray: np.ndarray, torso: np.ndarray, person: np.ndarray) -> None:
+        self._registrar, self._aligner = TorsoRegistrar(gray, torso), TorsoAligner(gray, torso, person)
+        self._former = np.eye(2, 3)
+
+    def track(self, gray: np.ndarray) -> Registration:
+        """Where the torso of the next picture is."""
+        found = self._registrar.register(gray)
+        if found.agreeing <= _AGREEING or self._aligner.pixel_count < _FEWEST_PIXELS:
+            return found
+        aligned = self._aligner.align(gray, found.affine_px, self._former)
+        self._former = aligned.affine_px
+        self._registrar.follow(aligned.affine_px)
+        return replace(found, affine_px=aligned.affine_px)
+
+
 @dataclass(frozen=True)
 class Sampled:
     """What the sample of pictures taught."""
 
     skin: SkinColor
-    registrar: TorsoRegistrar
+    torso: TorsoTracker
     reference: int
     plate: np.ndarray
     plate_seen: np.ndarray
@@ -108,8 +132,8 @@ def sample_clip(kept: KeptFrames, step: Callable[[int], None]) -> Sampled:
     assert resting is not None
     rgb, person = resting
     torso = (label_picture(rgb, kept.landmarks_px[reference], person, skin) == TORSO).astype(np.uint8)
-    registrar = TorsoRegistrar(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), torso)
-    return Sampled(skin, registrar, reference, *plate.finish())
+    tracker = TorsoTracker(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), torso, (person >= 128).astype(np.uint8))
+    return Sampled(skin, tracker, reference, *plate.finish())
 
 
 @dataclass
@@ -184,7 +208,7 @@ def write_masks(
 
         for rgb, mask in kept.pictures():
             gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-            waiting.append(_Waiting(rgb, mask, tracker.submit(sampled.registrar.register, gray)))
+            waiting.append(_Waiting(rgb, mask, tracker.submit(sampled.torso.track, gray)))
             if len(waiting) > 4:
                 take()
         while waiting:

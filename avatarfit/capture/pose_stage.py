@@ -11,7 +11,7 @@ from avatarfit.capture.clip_folder import train_count_of
 from avatarfit.capture.face_mesh import Detection, face_size_px
 from avatarfit.capture.face_points import RIGID
 from avatarfit.capture.face_registration import choose_keyframes, pose_distance_state, register_faces
-from avatarfit.capture.frame_selection import choose_face, links, near_duplicates
+from avatarfit.capture.frame_selection import choose_face, cuts, links, near_duplicates
 from avatarfit.capture.head_frame import place_landmarks, prior_shape_cm
 from avatarfit.capture.pose_refinement import refine_poses, without_shared_error
 from avatarfit.capture.pose_solver import PoseSettings, RigidSolution, solve_poses
@@ -39,7 +39,7 @@ def solve_clip(
     seen = load_tensors(observed)
     count = len(seen["pts_seconds"])
     on_event(Started("pose", None, "rounds"))
-    repeated = near_duplicates(seen["difference"])
+    repeated, cut = near_duplicates(seen["difference"]), cuts(seen["difference"])
     detections: list[list[Detection]] = [[] for _ in range(count)]
     for frame, points, flow in zip(seen["face_frame"], seen["face_landmarks_px"], seen["face_flow_px"], strict=True):
         detections[frame].append(Detection(points, flow))
@@ -51,7 +51,7 @@ def solve_clip(
             f"at least {_FEWEST_FRAMES} pictures with a face, and minutes of them for a good avatar",
             "use a longer clip in which the face is in view",
         )
-    linked, flow_source = links(kept, repeated)
+    linked, flow_source = links(kept, repeated, cut)
     faces = [detections[k][chosen[k]] for k in kept]
     landmarks_px = np.stack([f.landmarks_px for f in faces])
     # The flow to the next kept picture starts at the last repeat, if there is one, which shows the same picture.
@@ -85,6 +85,8 @@ def solve_clip(
             "residual_px": solution.residual_px[fits],
         },
     )
+    if cut.any():
+        on_event(Note("pose", f"{cut.sum()} cuts; motion is not smoothed across them"))
     _tell(clip.name, status, others, landmarks_px, on_event)
     return {
         "kept": float(fits.sum()),

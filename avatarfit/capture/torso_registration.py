@@ -98,6 +98,10 @@ class TorsoRegistrar:
                 self._add_keyframe(gray, best.affine_px)
         return best
 
+    def follow(self, affine_px: np.ndarray) -> None:
+        """Takes a better map of the last picture as the place to start from in the next one."""
+        self._last = affine_px
+
     def _nearest_keyframes(self) -> list[_Keyframe]:
         """The reference first, then others by how near their body is to the last one seen."""
         here = self._last[:, :2] @ self._middle + self._last[:, 2]

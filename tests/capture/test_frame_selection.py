@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from avatarfit.capture.face_mesh import Detection
-from avatarfit.capture.frame_selection import choose_face, links, near_duplicates
+from avatarfit.capture.frame_selection import choose_face, cuts, links, near_duplicates
 
 
 def test_padding_of_every_sixth_picture_is_found_and_nothing_else() -> None:
@@ -23,6 +23,13 @@ def test_a_person_who_sits_still_keeps_every_picture() -> None:
 
 def test_a_still_video_has_no_duplicates() -> None:
     assert not near_duplicates(np.concatenate([[np.inf], np.zeros(20)])).any()
+
+
+def test_a_splice_is_a_cut_and_lively_motion_is_none() -> None:
+    difference = np.random.default_rng(1).uniform(0.5, 3, 80)
+    difference[0], difference[40] = np.inf, 14
+    assert np.flatnonzero(cuts(difference)).tolist() == [40]
+    assert not cuts(np.concatenate([[np.inf], 7 + 5 * np.sin(np.arange(60) / 3)])).any()
 
 
 def face(x: float, size: float) -> Detection:
@@ -56,6 +63,10 @@ def test_no_faces_are_no_choice() -> None:
 def test_links_bridge_repeats_but_not_lost_pictures() -> None:
     repeated = np.zeros(9, bool)
     repeated[[2, 3]] = True
-    linked, source = links(np.array([0, 1, 4, 5, 8]), repeated)
+    none = np.zeros(9, bool)
+    linked, source = links(np.array([0, 1, 4, 5, 8]), repeated, none)
     assert linked.tolist() == [True, True, True, False, False]
+    cut = none.copy()
+    cut[4] = True
+    assert links(np.array([0, 1, 4, 5, 8]), repeated, cut)[0].tolist() == [True, False, True, False, False]
     assert source.tolist() == [0, 3, 4, 7, 8]

@@ -1,0 +1,139 @@
+"""Direct alignment of the torso: every pixel of it counts, plain cloth and the shoulders' outline included.
+
+Corners sit where the contrast is, on collar and tie; a dark jacket has none, and its shoulders are then extrapolated.
+So the map found from corners is improved by inverse-compositional Lucas-Kanade (Baker and Matthews 2004) on locally normalised
+pictures, always against the same reference, with robust weights for whatever covers the torso.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_SIDE_PX = 256
+_ITERATIONS = 10
+_FLOOR_LEVELS = 3.0
+_KNEE = 0.7
+_INDEPENDENT = 0.05
+_IDENTITY_DEVIATION = 0.03
+_STEP_DEVIATION = 0.004
+
+
+def locally_normalised(gray: np.ndarray, radius_px: float) -> np.ndarray:
+    """float32 [H, W]: grey levels minus their local mean, over their local deviation (plus a floor against noise)."""
+    import cv2
+
+    value = gray.astype(np.float32)
+    centred = value - cv2.GaussianBlur(value, (0, 0), radius_px)
+    spread = np.sqrt(cv2.GaussianBlur(centred * centred, (0, 0), radius_px))
+    return np.asarray(centred / (spread + _FLOOR_LEVELS), np.float32)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Attributes:
+    affine_px: float64 [2, 3], reference pixel index to picture pixel index.
+    agreeing: share of the torso's pixels that fit.
+    """
+
+    affine_px: np.ndarray
+    agreeing: float
+
+
+class TorsoAligner:
+    """Aligns pictures to a reference.
+
+    Args:
+        gray: uint8 [H, W], the reference picture.
+        torso: uint8 [H, W], non-zero on the resting torso.
+        person: uint8 [H, W], non-zero on the person; what is person but not torso is kept out, with a margin.
+    """
+
+    def __init__(self, gray: np.ndarray, torso: np.ndarray, person: np.ndarray) -> None:
+        import cv2
+
+        height, width = gray.shape
+        scale = min(1.0, _SIDE_PX / max(height, width))
+        self._size = (max(8, round(width * scale)), max(8, round(height * scale)))
+        # Full-size pixel index to working index, both with centres at + 0.5.
+        sx, sy = self._size[0] / width, self._size[1] / height
+        self._down = np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]])
+        self._up = np.linalg.inv(self._down)
+        self._template = self._picture(gray)
+        body = cv2.resize((torso > 0).astype(np.uint8), self._size, interpolation=cv2.INTER_NEAREST)
+        other = cv2.resize(((person > 0) & (torso == 0)).astype(np.uint8), self._size, interpolation=cv2.INTER_NEAREST)
+        around, near = np.ones((7, 7), np.uint8), np.ones((9, 9), np.uint8)
+        wanted = (cv2.dilate(body, around) > 0) & (cv2.dilate(other, near) == 0)
+        wanted[:3] = wanted[-3:] = False
+        wanted[:, :3] = wanted[:, -3:] = False
+        self._rows, self._columns = np.nonzero(wanted)
+        self._length = max(self._size) / 4
+        if not len(self._rows):
+            return
+        self._middle = np.array([self._columns.mean(), self._rows.mean()])
+        across = cv2.Scharr(self._template, cv2.CV_32F, 1, 0)[wanted] / 32
+        down = cv2.Scharr(self._template, cv2.CV_32F, 0, 1)[wanted] / 32
+        x, y = (self._columns - self._middle[0]) / self._length, (self._rows - self._middle[1]) / self._length
+        # Derivatives by the linear part (scaled by the length) and the shift.
+        self._steepest = np.stack([across * x, across * y, across, down * x, down * y, down], axis=1).astype(np.float32)
+        self._wanted = wanted
+        self._values = self._template[wanted]
+
+    @property
+    def pixel_count(self) -> int:
+        """Torso pixels at the working size."""
+        return len(self._rows)
+
+    def _picture(self, gray: np.ndarray) -> np.ndarray:
+        import cv2
+
+        small = cv2.resize(gray, self._size, interpolation=cv2.INTER_AREA)
+        return locally_normalised(small, max(self._size) / 40)
+
+    def align(self, gray: np.ndarray, start_px: np.ndarray, former_px: np.ndarray) -> Alignment:
+        """The map of one picture.
+
+        Args:
+            gray: uint8 [H, W].
+            start_px: [2, 3], where to begin: within a few pixels.
+            former_px: [2, 3], the former picture's map; its linear part is a weak prior.
+        """
+        import cv2
+
+        picture = self._picture(gray)
+        affine, former = self._inside(start_px), self._inside(former_px)
+        error = np.zeros(0, np.float32)
+        knee = 2 * _KNEE
+        for _ in range(_ITERATIONS):
+            warped = cv2.warpAffine(
+                picture, affine, self._size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=(1e3,)
+            )
+            error = warped[self._wanted] - self._values
+            weight = _INDEPENDENT / (1 + (error / knee) ** 2) ** 2 / _KNEE**2
+            weight[np.abs(error) > 50] = 0  # outside the picture
+            scaled = self._steepest * weight[:, None]
+            normal = (scaled.T @ self._steepest).astype(np.float64)
+            right = (scaled.T @ error).astype(np.float64)
+            # Priors on the linear part: near the former picture's, and not far from none.
+            for target, deviation in ((former[:, :2], _STEP_DEVIATION), (np.eye(2), _IDENTITY_DEVIATION)):
+                precision = 1 / (deviation * self._length) ** 2
+                gap = (affine[:, :2] - target) * self._length
+                for row in range(2):
+                    for column in range(2):
+                        k = 3 * row + column
+                        normal[k, k] += precision
+                        right[k] += precision * gap[row, column]
+            step = np.linalg.solve(normal + 1e-9 * np.eye(6), right).reshape(2, 3)
+            change = np.eye(3)
+            change[:2, :2] += step[:, :2] / self._length
+            change[:2, 2] = self._middle + step[:, 2] - change[:2, :2] @ self._middle
+            affine = (np.concatenate([affine, [[0, 0, 1]]]) @ np.linalg.inv(change))[:2]
+            knee = max(_KNEE, 0.8 * knee)
+            if np.abs(step).max() < 0.005:
+                break
+        full = self._up @ np.concatenate([affine, [[0, 0, 1]]]) @ self._down
+        return Alignment(full[:2], float((np.abs(error) < _KNEE).mean()))
+
+    def _inside(self, affine_px: np.ndarray) -> np.ndarray:
+        return (self._down @ np.concatenate([affine_px, [[0, 0, 1]]]) @ self._up)[:2]
