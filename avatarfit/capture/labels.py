@@ -56,16 +56,11 @@ class SkinColor:
 
     @staticmethod
     def _bins(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        value = rgb.astype(np.int32)
-        total = value.sum(axis=-1) + 3
+        value = rgb.astype(np.float32)
         # Chromaticities of real surfaces crowd around 1/3; the bins span [0.1, 0.7].
-        red = (value[..., 0] + 1) / total
-        green = (value[..., 1] + 1) / total
-        scale = _BINS / 0.6
-        return (
-            np.clip(((red - 0.1) * scale).astype(np.int32), 0, _BINS - 1),
-            np.clip(((green - 0.1) * scale).astype(np.int32), 0, _BINS - 1),
-        )
+        scale = np.float32(_BINS / 0.6) / (value[..., 0] + value[..., 1] + value[..., 2] + 3)
+        red, green = ((value[..., k] + 1) * scale - _BINS / 6 for k in range(2))
+        return np.clip(red, 0, _BINS - 1).astype(np.int32), np.clip(green, 0, _BINS - 1).astype(np.int32)
 
     def add(self, rgb: np.ndarray, landmarks_px: np.ndarray, person: np.ndarray) -> None:
         """Learns from one picture, uint8 [H, W, 3], its landmarks and person alpha uint8 [H, W]."""
@@ -99,7 +94,8 @@ class SkinColor:
     def likelihood(self, rgb: np.ndarray) -> np.ndarray:
         """float32 [H, W] in [0, 1]; what is much darker than the face has no chromaticity to speak of and gets 0."""
         value = self._table[self._bins(rgb)]
-        return np.where(rgb.mean(axis=-1) > self._dark, value, 0).astype(np.float32)
+        luma = rgb[..., 0].astype(np.float32) + rgb[..., 1] + rgb[..., 2]
+        return np.where(luma > 3 * self._dark, value, 0).astype(np.float32)
 
 
 def neck_mask(rgb: np.ndarray, landmarks_px: np.ndarray, below_jaw: np.ndarray, skin: SkinColor) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Direct alignment of the torso: every pixel of it counts, plain cloth and the shoulders' outline included.
 
 Corners sit where the contrast is, on collar and tie; a dark jacket has none, and its shoulders are then extrapolated.
-So the map found from corners is improved by inverse-compositional Lucas-Kanade (Baker and Matthews 2004) on locally normalised
-pictures, always against the same reference, with robust weights for whatever covers the torso.
+So the map found from corners is improved by inverse-compositional Lucas-Kanade (Baker and Matthews 2004) on locally
+normalised pictures, always against the same reference, with robust weights for whatever covers the torso.
 """
 
 from __future__ import annotations
