@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +19,7 @@ from avatarfit.capture.pose_solver import PoseSettings
 from avatarfit.capture.pose_stage import REASONS, REPEAT, register_clip, solve_clip
 from avatarfit.capture.stages import Stages, file_sha256, key_of, load_tensors, save_tensors, write_atomically
 from avatarfit.contracts import Camera, FaceError, HeadPose, InputError
-from avatarfit.contracts.events import Listener, Note, Progress, Started, silent
+from avatarfit.contracts.events import Finished, Listener, Note, Progress, Started, silent
 from avatarfit.model.rig import Rig
 
 FOCAL_OVER_LONG_SIDE = 2.34
@@ -205,7 +206,9 @@ def _masks(
         HeadPose(solved["head_rotation_wxyz"], solved["head_translation_cm"]), camera,
         train_count_of(len(solved["source_index"])),
     )  # fmt: skip
+    began = time.monotonic()
     sampled = sample_clip(kept, _ticker("sample", len(kept), on_event))
+    on_event(Finished("sample", time.monotonic() - began))
     step = _ticker("masks", len(kept), on_event)
     affine, values = write_masks(kept, sampled, folder / files.PERSON, folder / files.LABELS, rate_hz, step)
     seen_picture = sampled.plate_seen.astype(np.uint8) * 255

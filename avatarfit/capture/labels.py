@@ -2,7 +2,7 @@
 
 Head is the person above the jaw line, which is carried sideways at the height of the earlobes. Of what is below, the
 neck is what has the skin's chromaticity and hangs together with the jaw; the torso is the rest. Hair that falls below
-the earlobes counts as torso.
+the earlobes counts as torso; what ends above the chin, such as a rim of skin beneath an ear, is no torso but head.
 """
 
 from __future__ import annotations
@@ -159,5 +159,15 @@ def label_picture(rgb: np.ndarray, landmarks_px: np.ndarray, person: np.ndarray,
     below = (here & ~above).astype(np.uint8)
     labels[neck_mask(rgb, landmarks_px, below, skin) > 0] = NECK
     labels[here & above] = HEAD
+    labels[_ends_above(labels == TORSO, float(landmarks_px[CHIN, 1]))] = HEAD
     labels[(fill_polygon(shape, landmarks_px[INNER_LIPS, :2]) > 0) & here] = MOUTH_INTERIOR
     return labels
+
+
+def _ends_above(mask: np.ndarray, row_px: float) -> np.ndarray:
+    """bool [H, W]: the connected parts of `mask` that lie wholly above a row."""
+    import cv2
+
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    bottom = stats[:, cv2.CC_STAT_TOP] + stats[:, cv2.CC_STAT_HEIGHT]
+    return mask & (bottom < row_px)[parts]

@@ -25,8 +25,8 @@ class Drive:
     """Seed of head motion, blinks and gaze; the same seed gives the same video."""
     head_motion: float = 1.0
     """How much the head and shoulders move: 0 still, 1 as the person does."""
-    lip_strength: float = 1.0
-    """How much the mouth moves: 0 shut, 1 as learned from the person, 2 twice as much."""
+    lip_strength: MaybeFloat = None
+    """How much the mouth moves, 0 to 2: 0 rests, 1 is the fit's cautious guess; a little over 1 if not given."""
     lle_strength: MaybeFloat = None
     """How far mouth shapes are pulled to those the person has shown, 0 to 1; the avatar's own choice if not given."""
     background: str = "clip"
@@ -45,7 +45,8 @@ class Drive:
         if self.report is not None:
             check_output_file(self.report, ".json")
         check_range("--head-motion", self.head_motion, 0, 1)
-        check_range("--lip-strength", self.lip_strength, 0, 2)
+        if self.lip_strength is not None:
+            check_range("--lip-strength", self.lip_strength, 0, 2)
         if self.lle_strength is not None:
             check_range("--lle-strength", self.lle_strength, 0, 1)
         background = parse_background(self.background)

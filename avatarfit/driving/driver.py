@@ -27,8 +27,8 @@ class DriveOptions:
 
     seed: int = 0
     """Which of the endless sequences of blinks and head motion."""
-    lip_strength: float = 1.0
-    """Size of the lips' motion about rest, 0 to 2; 1 is what the fit predicts."""
+    lip_strength: float = 1.2
+    """Size of the lips' motion about rest, 0 to 2; 1 is what the fit predicts, smaller than life as all regression."""
     lle_strength: float = 0.3
     """How far mouth shapes are pulled onto the clip's own (locally linear embedding), 0 to 1."""
     head_motion: float = 1.0
@@ -47,9 +47,9 @@ def drive(
     frame_rate_hz: float,
     *,
     seed: int = 0,
-    lip_strength: float = 1.0,
-    lle_strength: float = 0.3,
-    head_motion: float = 1.0,
+    lip_strength: float = DriveOptions.lip_strength,
+    lle_strength: float = DriveOptions.lle_strength,
+    head_motion: float = DriveOptions.head_motion,
 ) -> Motion:
     """The motion of a whole sound.
 

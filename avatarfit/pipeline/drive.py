@@ -85,7 +85,7 @@ def drive_avatar(
     *,
     seed: int = 0,
     head_motion: float = 1.0,
-    lip_strength: float = 1.0,
+    lip_strength: float | None = None,
     lle_strength: float | None = None,
     background: str | Background = "clip",
     backend: str = "auto",
@@ -101,7 +101,7 @@ def drive_avatar(
         output: .mp4, .mov or .mkv.
         seed: of the head's motion, blinks and gaze; the same seed gives the same video.
         head_motion: size of head and torso motion, 0 to 1; 0 holds them still.
-        lip_strength: size of the mouth's motion, 0 to 2.
+        lip_strength: size of the mouth's motion, 0 to 2; None: the driver's own choice.
         lle_strength: how far the mouth is pulled to shapes the person has shown, 0 to 1; None: the driver's own choice.
         background: what stands behind: "clip" for the clip's own, a colour such as "green" or "#00b140", or a picture.
         backend: of the renderer.
@@ -118,10 +118,11 @@ def drive_avatar(
     plate = behind.at(avatar.plate)
     sound = read_driving_sound(sound_path)
     began = time.perf_counter()
-    options = {} if lle_strength is None else {"lle_strength": lle_strength}
+    asked = {"lip_strength": lip_strength, "lle_strength": lle_strength}
+    options = {name: value for name, value in asked.items() if value is not None}
     motion = drive(
         avatar.driver, avatar.rig, sound, avatar.frame_rate_hz,
-        seed=seed, head_motion=head_motion, lip_strength=lip_strength, **options,
+        seed=seed, head_motion=head_motion, **options,
     )  # fmt: skip
     motion_seconds = time.perf_counter() - began
     render_motion(avatar, motion, plate, sound, output, backend=backend, on_event=on_event)

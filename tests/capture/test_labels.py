@@ -71,6 +71,17 @@ def test_labels_cover_exactly_the_person() -> None:
     np.testing.assert_array_equal(labels > 0, person >= 128)
 
 
+def test_a_rim_beneath_an_ear_is_head_and_no_floating_torso() -> None:
+    picture, landmarks, person = drawn_person()
+    skin = learned(picture, landmarks, person)
+    jaw_row = int(landmarks[JAW_LINE, 1].min())
+    rim = (slice(jaw_row + 14, jaw_row + 24), slice(70, 76))
+    person[rim], picture[rim] = 255, HAIR
+    labels = label_picture(picture, landmarks, person, skin)
+    assert (labels[rim] == HEAD).all()
+    assert labels[230, 128] == TORSO
+
+
 def test_shade_does_not_end_the_neck() -> None:
     picture, landmarks, person = drawn_person()
     skin = learned(picture, landmarks, person)

@@ -128,7 +128,7 @@ def test_frames_on_tokens_are_the_tokens(stride: int) -> None:
     from avatarfit.audio import speech_features
 
     tokens = m.network.predict(speech_features(s).values)
-    frames = drive(m, rig(), s, 100 / stride, lle_strength=0.0).face.mouth
+    frames = drive(m, rig(), s, 100 / stride, lip_strength=1.0, lle_strength=0.0).face.mouth
     inside = slice(0, len(frames) - 30)
     np.testing.assert_allclose(frames[inside], tokens[: len(frames)][inside], atol=1e-3)
 
