@@ -1,0 +1,79 @@
+"""What capture measures on the synthetic performer, against the exact truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from scipy.spatial.transform import Rotation
+
+from avatarfit.capture import ClipFolder, capture_clip
+from avatarfit.performer import Performer, write_sample_clip
+
+SECONDS, RATE_HZ, SIZE = 4.0, 25.0, 256
+HEAD_AND_MOUTH = (1, 4)
+
+
+@pytest.fixture(scope="module")
+def truth_and_clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, np.ndarray], ClipFolder]:
+    folder: Path = tmp_path_factory.mktemp("truth")
+    write_sample_clip(folder / "clip.mp4", SECONDS, width_px=SIZE, frame_rate_hz=RATE_HZ, seed=0)
+    return load_file(folder / "clip.truth.safetensors"), capture_clip(folder / "clip.mp4", folder / "clip")
+
+
+def test_every_frame_is_kept_with_its_time(truth_and_clip: tuple[dict[str, np.ndarray], ClipFolder]) -> None:
+    truth, clip = truth_and_clip
+    assert len(clip) == SECONDS * RATE_HZ
+    np.testing.assert_allclose(clip.pts_seconds, truth["pts_seconds"], atol=1e-3)
+
+
+def test_head_pose(truth_and_clip: tuple[dict[str, np.ndarray], ClipFolder]) -> None:
+    truth, clip = truth_and_clip
+    head = clip.motion().head
+    solved, true = (Rotation.from_quat(q[:, [1, 2, 3, 0]]) for q in (head.rotation_wxyz, truth["head_rotation_wxyz"]))
+    # Which way a head faces "squarely" is a convention; the turn between the two frames is one for the whole clip.
+    frame = true.inv() * solved
+    error_degrees = np.degrees((frame.mean().inv() * frame).magnitude())
+    assert np.median(error_degrees) < 1.5
+    shift = head.translation_cm - truth["head_translation_cm"]
+    distance = truth["head_translation_cm"][:, 2]
+    assert np.median(np.linalg.norm(shift, axis=1) / distance) < 0.005
+
+
+def test_landmarks(truth_and_clip: tuple[dict[str, np.ndarray], ClipFolder]) -> None:
+    truth, clip = truth_and_clip
+    error_px = np.linalg.norm(clip.landmarks_px[:, :, :2] - truth["landmarks_px"][:, :, :2], axis=2)
+    assert np.median(error_px) < 1.2
+
+
+def test_torso_motion(truth_and_clip: tuple[dict[str, np.ndarray], ClipFolder]) -> None:
+    truth, clip = truth_and_clip
+    focal_px = clip.camera.focal_px
+    x, y = np.meshgrid(np.linspace(-90, 90, 5), np.linspace(80, 120, 3))
+    shoulders = np.stack([x.ravel(), y.ravel()], axis=1) / focal_px
+    paths = []
+    for affine in (clip.motion().torso.affine, truth["torso_affine"]):
+        path = np.einsum("tij,nj->tni", affine[:, :, :2], shoulders) + affine[:, None, :, 2]
+        paths.append((path - path.mean(axis=0)) * focal_px)
+    assert np.sqrt((paths[1] ** 2).sum(axis=2).mean()) > 1, "the torso hardly moves: nothing is tested"
+    assert np.sqrt(((paths[0] - paths[1]) ** 2).sum(axis=2).mean()) < 0.2
+
+
+def test_masks(truth_and_clip: tuple[dict[str, np.ndarray], ClipFolder]) -> None:
+    _, clip = truth_and_clip
+    performer = Performer(seed=0, width_px=SIZE)
+    performance = performer.performance(SECONDS, RATE_HZ, seed=0)
+
+    def overlap(a: np.ndarray, b: np.ndarray) -> float:
+        return float((a & b).sum() / (a | b).sum())
+
+    for index, (alpha, labels) in enumerate(clip.masks()):
+        if index % 20:
+            continue
+        true = performer.render(performance, index)
+        assert np.abs(alpha / 255 - true.alpha).mean() < 0.015
+        assert overlap(alpha > 127, true.alpha > 0.5) > 0.96
+        assert overlap(np.isin(labels, HEAD_AND_MOUTH), np.isin(true.labels, HEAD_AND_MOUTH)) > 0.96
+        assert overlap(labels == 3, true.labels == 3) > 0.93
