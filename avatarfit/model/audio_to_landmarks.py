@@ -21,6 +21,7 @@ from avatarfit.model.kernel_regression import KernelRegression
 
 LOOK_AHEAD_HOPS = 12
 PAST_HOPS = 20
+_MOST_LAYERS = 64
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class AudioToLandmarksConfig:
             raise ValueError(f"width {self.width} must be a multiple of twice the heads ({self.heads})")
         if min(self.stride_hops, self.layers, self.past_tokens, self.members) < 1:
             raise ValueError("stride_hops, layers, past_tokens and members must be at least 1")
+        if self.layers > _MOST_LAYERS or self.members > _MOST_LAYERS:
+            raise ValueError(f"layers and members must be at most {_MOST_LAYERS}")
 
     @property
     def past_tokens_total(self) -> int:

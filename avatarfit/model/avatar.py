@@ -72,13 +72,16 @@ class Avatar:
             plate = tensors["plate"]
             if plate.dtype != np.uint8 or plate.shape != (camera.height_px, camera.width_px, 3):
                 raise ValueError(f"the plate is {plate.dtype} {list(plate.shape)}")
+            frame_rate_hz = float(header["frame_rate_hz"])
+            if not 1 <= frame_rate_hz <= 1000:
+                raise ValueError(f"the frame rate is {frame_rate_hz}")
             return cls(
                 Rig.from_tensors(part("rig")),
                 camera,
                 GaussianAvatar.from_tensors(part("gaussians"), header["gaussians"]),
                 DriverModel.from_tensors(part("driver"), header["driver"]),
                 plate,
-                float(header["frame_rate_hz"]),
+                frame_rate_hz,
                 header.get("made", {}),
             )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -81,7 +81,16 @@ class DriverModel:
             FileFormatError: an array or a setting is missing or of another shape.
         """
         try:
-            network = AudioToLandmarks(AudioToLandmarksConfig(**config["network"]))
+            sizes = AudioToLandmarksConfig(**config["network"])
+            # Sizes come from a file: they must be those of its arrays before any memory is taken for them.
+            with torch.device("meta"):
+                wanted = {name: tuple(value.shape) for name, value in AudioToLandmarks(sizes).state_dict().items()}
+            for name, shape in wanted.items():
+                if tensors[f"network.{name}"].shape != shape:
+                    raise ValueError(
+                        f"network.{name} is {list(tensors[f'network.{name}'].shape)}; wanted {list(shape)}"
+                    )
+            network = AudioToLandmarks(sizes)
             network.load_state_dict(
                 {name: torch.from_numpy(np.array(tensors[f"network.{name}"])) for name in network.state_dict()}
             )

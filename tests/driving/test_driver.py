@@ -158,6 +158,10 @@ def test_a_damaged_driver_is_refused() -> None:
         (tensors | {"shapes_cm": np.full_like(tensors["shapes_cm"], np.nan)}, config),
         (tensors, {k: v for k, v in config.items() if k != "network"}),
         (tensors, config | {"network": {**config["network"], "width": 32}}),
+        # What would take all memory, or for ever, if it were believed.
+        (tensors, config | {"network": {**config["network"], "width": 2**40}}),
+        (tensors, config | {"network": {**config["network"], "kernel_centres": 2**50}}),
+        (tensors, config | {"network": {**config["network"], "layers": 10**9}}),
     ]
     for bad_tensors, bad_config in broken:
         with pytest.raises(FileFormatError, match="does not fit together"):

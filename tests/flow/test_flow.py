@@ -91,10 +91,11 @@ def test_parts_that_do_not_fit_are_refused(fitted: Path, folder: Path) -> None:
     from avatarfit.avatarfile import read_avatar, write_avatar
 
     header, tensors = read_avatar(fitted)
-    del tensors["gaussians.skin"]
-    write_avatar(folder / "odd.avatar", header, tensors)
-    with pytest.raises(FileFormatError, match="parts do not fit"):
-        avatarfit.Avatar.load(folder / "odd.avatar")
+    without_skin = {name: value for name, value in tensors.items() if name != "gaussians.skin"}
+    for odd in ((header, without_skin), (header | {"frame_rate_hz": 0}, tensors), (header | {"camera": {}}, tensors)):
+        write_avatar(folder / "odd.avatar", *odd)
+        with pytest.raises(FileFormatError, match="parts do not fit"):
+            avatarfit.Avatar.load(folder / "odd.avatar")
 
 
 def test_fit_refuses_before_it_works(folder: Path) -> None:
