@@ -129,7 +129,7 @@ def test_an_unchanged_capture_is_reused_and_a_broken_one_goes_on(real_clip: Path
     heard.clear()
     resumed = capture_clip(real_clip, folder, on_event=heard.append)
     assert {e.stage: e.reused for e in heard if isinstance(e, Finished)} == {
-        "observe": True, "pose": True, "register": True, "masks": False, "tracks": True,
+        "observe": True, "pose": True, "register": True, "sample": False, "masks": False, "tracks": True,
     }  # fmt: skip
     np.testing.assert_array_equal(resumed.motion().torso.affine, clip.motion().torso.affine)
 
