@@ -56,6 +56,8 @@ class TerminalBars:
             bar = self._bars[event.stage]
             if event.values:
                 bar.set_postfix({k: f"{v:.4g}" for k, v in event.values.items()}, refresh=False)
+            # A run by the clock learns on its way how many steps it will come to; the time left follows from it.
+            bar.total = event.total
             bar.update(event.step - bar.n)
             if event.step == event.total:
                 self._close(event.stage)

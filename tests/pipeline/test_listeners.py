@@ -47,6 +47,17 @@ def test_bars_tell_notes_and_ends() -> None:
     assert "capture: done (taken from before)" in shown
 
 
+def test_a_run_by_the_clock_shows_how_far_it_will_come() -> None:
+    stream = io.StringIO()
+    bars = TerminalBars(stream)
+    bars(Started("avatar", None, "steps"))
+    bars(Progress("avatar", 50, 200))
+    bars._bars["avatar"].refresh()
+    bars.close()
+    assert "25%" in stream.getvalue()
+    assert "50/200" in stream.getvalue()
+
+
 def test_preview_is_the_newest_picture(tmp_path: Path) -> None:
     preview = Preview(tmp_path / "preview.png")
     for level in (10, 200):
