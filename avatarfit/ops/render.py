@@ -1,4 +1,4 @@
-"""One frame at run time: blend, project and composite over a picture in a single native call."""
+"""One frame at run time: blend, project and composite over a picture; on the CPU in a single native call."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def render_frame(
     *,
     backend: str = "auto",
 ) -> Tensor:
-    """The same as `rasterise_over(project(blend(...), ...), background)`, with nothing allocated but the picture.
+    """The same as `rasterise_over(project(blend(...), ...), background)`, on the CPU with nothing allocated but the picture.
 
     The picture's size is the background's. No gradient.
 
@@ -42,7 +42,7 @@ def render_frame(
     height_px, width_px, _ = background.shape
     camera = (float(focal_px), float(center_x_px), float(center_y_px), width_px, height_px)
     with torch.no_grad():
-        if not wants_native(backend, base):
+        if not wants_native(backend, base) or base.device.type == "cuda":
             attributes = blend(base, deltas, weights, group, backend=backend)
             splats = project(attributes, skin, head, torso, *camera, backend=backend)
             return rasterise_over(splats, background, backend=backend)

@@ -164,7 +164,7 @@ static int finish_sums(const blend_sums *s, unsigned blocks, float *grad_weights
   int columns = s->groups * s->k;
   if (!columns) return AF_OK;
   AF_LAUNCH(sum_rows, (unsigned)columns, 128, 0, stream, s->partials, s->in_shared ? (int)blocks : 1, columns,
-            grad_weights);
+            grad_weights, columns, (float *)nullptr);
   return af_launched();
 }
 

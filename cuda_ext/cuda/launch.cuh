@@ -45,8 +45,10 @@ __device__ __forceinline__ float warp_sum(float value) {
   return value;
 }
 
-/* out[c] = sum over r of rows[r, c], in an order that depends on nothing but the counts. One block of 128 a column. */
-__global__ void __launch_bounds__(128) sum_rows(const float *rows, int row_count, int columns, float *out) {
+/* The sum over r of rows[r, c], in an order that depends on nothing but the counts: the first `split` columns go to `out`,
+   the others to `rest`. One block of 128 a column. */
+__global__ void __launch_bounds__(128)
+    sum_rows(const float *rows, int row_count, int columns, float *out, int split, float *rest) {
   __shared__ double sums[128];
   int column = (int)blockIdx.x, thread = (int)threadIdx.x;
   double sum = 0;
@@ -56,7 +58,7 @@ __global__ void __launch_bounds__(128) sum_rows(const float *rows, int row_count
     __syncthreads();
     if (thread < half) sums[thread] += sums[thread + half];
   }
-  if (thread == 0) out[column] = (float)sums[0];
+  if (thread == 0) *(column < split ? out + column : rest + (column - split)) = (float)sums[0];
 }
 
 #endif

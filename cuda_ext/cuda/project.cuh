@@ -104,11 +104,10 @@ AF_API int64_t af_cuda_project_workspace(int64_t n) {
   return ((int64_t)af_blocks(n, PROJECT_THREADS) + 1) * MATRIX_SUMS * (int64_t)sizeof(float);
 }
 
-/* grad_matrices: [24], that of head, then that of torso. */
 AF_API int af_cuda_project_backward(const float *attributes, const float *skin, const float *head, const float *torso,
                                     int64_t n, float focal, float center_x, float center_y, int width, int height,
-                                    const float *grad, float *grad_attributes, float *grad_skin, float *grad_matrices,
-                                    void *workspace, int device, void *stream_handle) {
+                                    const float *grad, float *grad_attributes, float *grad_skin, float *grad_head,
+                                    float *grad_torso, void *workspace, int device, void *stream_handle) {
   if (n < 0 || n > AF_MAX_GAUSSIANS) return AF_BAD_VALUE;
   cudaStream_t stream = (cudaStream_t)stream_handle;
   unsigned blocks = af_blocks(n, PROJECT_THREADS);
@@ -119,7 +118,8 @@ AF_API int af_cuda_project_backward(const float *attributes, const float *skin, 
               (float *)workspace);
     AF_TRY(af_launched());
   }
-  AF_LAUNCH(sum_rows, MATRIX_SUMS, 128, 0, stream, (const float *)workspace, (int)blocks, MATRIX_SUMS, grad_matrices);
+  AF_LAUNCH(sum_rows, MATRIX_SUMS, 128, 0, stream, (const float *)workspace, (int)blocks, MATRIX_SUMS,
+            grad_head, MATRIX_SUMS / 2, grad_torso);
   return af_launched();
 }
 
