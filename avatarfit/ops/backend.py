@@ -1,8 +1,8 @@
 """Which implementation an operation runs on, and why.
 
-`reference` is plain torch (any float dtype, slow); `cpu` and `cuda` are the native libraries (float32 only). `auto` takes
-the library of the tensors' own device wherever it loads, for float32, and `reference` otherwise; it logs once what it took
-and why.
+`reference` is plain torch (any float dtype, slow); `cpu` and `cuda` are the native libraries (float32 only). `auto`
+takes the library of the tensors' own device wherever it loads, for float32, and `reference` otherwise; it logs once
+what it took and why.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The operations for CUDA tensors: checks, outputs and scratch memory from torch, then one call of the native library.
 
-Arguments are those of the operations' schemas. Nothing here waits for the device: what only the device could tell (a group
-number out of range, weights that sum to nothing) comes back as NaN.
+Arguments are those of the operations' schemas. Nothing here waits for the device: what only the device could tell (a
+group number out of range, weights that sum to nothing) comes back as NaN.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The native CUDA library: where it lies, whether it can be used here, and the calls it offers.
 
-It holds a CUDA runtime of its own, so it loads on a machine without a driver, whatever CUDA torch was built for. Calls go
-onto torch's current stream and return at once; their scratch memory is torch's.
+It holds a CUDA runtime of its own, so it loads on a machine without a driver, whatever CUDA torch was built for.
+Calls go onto torch's current stream and return at once; their scratch memory is torch's.
 """
 
 from __future__ import annotations

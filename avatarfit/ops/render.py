@@ -28,9 +28,9 @@ def render_frame(
     *,
     backend: str = "auto",
 ) -> Tensor:
-    """The same as `rasterise_over(project(blend(...), ...), background)`, on the CPU with nothing allocated but the picture.
+    """The same as `rasterise_over(project(blend(...), ...), background)`.
 
-    The picture's size is the background's. No gradient.
+    On the CPU nothing is allocated but the picture. The picture's size is the background's. No gradient.
 
     Returns:
         uint8 [H, W, 3].

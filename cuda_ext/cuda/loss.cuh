@@ -121,7 +121,6 @@ __global__ void __launch_bounds__(LOSS_THREADS) loss_gradient(loss_job job) {
   int64_t plane = (int64_t)job.height * job.width;
   float scale = *job.scale, alpha_grad[LOSS_PIXELS] = {0.0f};
   for (int channel = 0; channel < 3; channel++) {
-    __syncthreads();
     for (int i = thread; i < MARGIN_PIXELS; i += LOSS_THREADS) {
       int64_t pixel = margin_pixel(job, i);
 #pragma unroll

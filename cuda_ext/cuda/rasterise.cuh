@@ -191,7 +191,7 @@ struct backward_visit {
   }
 };
 
-__global__ void __launch_bounds__(TILE_THREADS)
+__global__ void __launch_bounds__(TILE_THREADS, 3)
     raster_backward(raster_plan p, const float4 *__restrict__ image, const float4 *__restrict__ grad_image) {
   tile_pixel pixel = pixel_of_thread(p);
   backward_visit v = {pixel.x, pixel.y, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, p.grad_rows};

@@ -1,5 +1,7 @@
-"""The CUDA kernels' own source, run on the CPU by `cuda_on_host`: every thread, barrier and warp exchange, against the
-float64 reference. What this cannot show: that a GPU runs them, how fast, and CUB's sort, which a stable sort stands in for.
+"""The CUDA kernels' own source, run on the CPU by `cuda_on_host`, against the float64 reference.
+
+Every thread, barrier and warp exchange runs. What this cannot show: that a GPU runs them, how fast, and CUB's sort,
+which a stable sort stands in for.
 """
 
 from __future__ import annotations
@@ -140,8 +142,15 @@ def raster_both(splats: Tensor, height: int, width: int) -> list[tuple[Tensor, T
 
 @pytest.mark.parametrize(
     ("count", "height", "width", "log_scale"),
-    [(60, 37, 53, -1.0), (800, 64, 64, -1.0), (9000, 40, 35, -1.5), (200, 3, 5, 0.0), (40, 50, 1, 1.0), (400, 61, 90, 0.8)],
-)  # fmt: skip
+    [
+        (60, 37, 53, -1.0),
+        (800, 64, 64, -1.0),
+        (9000, 40, 35, -1.5),
+        (200, 3, 5, 0.0),
+        (40, 50, 1, 1.0),
+        (400, 61, 90, 0.8),
+    ],
+)
 def test_overlapping_scenes_agree(emulation, scene, relative_error, count, height, width, log_scale):
     # As on the CPU: float32 may fall on the other side of a threshold, and such pixels are counted.
     made = scene(count, count, height, width, log_scale)
@@ -288,7 +297,7 @@ def test_the_emulation_notices_a_thread_at_another_barrier(tmp_path):
         pytest.skip("NO C++ COMPILER: the emulation was not tried")
     source = tmp_path / "wrong.cpp"
     source.write_text(
-        "__global__ void wrong() { if (threadIdx.x == 3) __shfl_xor_sync(AF_FULL_WARP, 1.0f, 1); else __syncthreads(); }\n"
+        "__global__ void wrong() { if (threadIdx.x == 3) __any_sync(AF_FULL_WARP, 1); else __syncthreads(); }\n"
         "int main() { AF_LAUNCH(wrong, 1, 64, 0, nullptr); }\n"
     )
     command = [compiler, "-std=c++17", "-w", "-include", str(EMULATION / "cuda_on_host.h"), str(source)]
