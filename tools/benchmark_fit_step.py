@@ -1,6 +1,6 @@
 """One training step and one run-time frame, native against reference in the same run; prints JSON.
 
-    python tools/benchmark_fit_step.py --output step.json
+    python tools/benchmark_fit_step.py --out step.json
 
 The scene is a made-up head (an ellipsoid's shell) over a made-up torso, filled with opaque-ish splats of a few pixels.
 Times are medians of wall-clock milliseconds; the reference runs far fewer times, being slow.
@@ -196,8 +196,8 @@ def main() -> None:
         report["reference"] = reference = measure(scene, "reference", options.reference_repeats)
         report["reference_over_cpu"] = {name: round(reference[name] / cpu[name], 1) for name in cpu}
     text = json.dumps(report, indent=2)
-    if options.output:
-        options.output.write_text(text + "\n")
+    if options.out:
+        options.out.write_text(text + "\n")
     sys.stdout.write(text + "\n")
 
 

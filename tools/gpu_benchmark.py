@@ -19,10 +19,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
-from benchmark_fit_step import Scene, make_scene, measure, processor
+from benchmark_fit_step import Scene, make_scene, measure
 
 from avatarfit import ops
-from avatarfit.ops import native_cuda
+from avatarfit.ops import native, native_cuda
 
 SCENES = ((12000, 12, 256), (20000, 20, 512), (50000, 20, 512))
 """Gaussians, bases, picture side."""
@@ -124,7 +124,7 @@ def main() -> None:
     options = parser.parse_args()
     report: dict[str, object] = {
         "benchmark": "gpu_step",
-        "machine": {"gpu": native_cuda.device_name(), "processor": processor(), "torch": torch.__version__},
+        "machine": {"gpu": native_cuda.device_name(), "cpu_kernels": native.describe(), "torch": torch.__version__},
         "library": ops.choose("cuda").reason,
         "unit": "ms",
         "repeats": options.repeats,

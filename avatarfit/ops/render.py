@@ -1,4 +1,4 @@
-"""One frame at run time: blend, project and composite over a picture; on the CPU in a single native call."""
+"""One frame at run time: blend, project and composite over a picture in a single native call."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def render_frame(
     *,
     backend: str = "auto",
 ) -> Tensor:
-    """The same as `rasterise_over(project(blend(...), ...), background)`.
+    """The same as `rasterise_over(project(blend(...), ...), background)`, with nothing allocated but the picture.
 
-    On the CPU nothing is allocated but the picture. The picture's size is the background's. No gradient.
+    The picture's size is the background's. No gradient.
 
     Returns:
         uint8 [H, W, 3].
@@ -40,9 +40,12 @@ def render_frame(
     """
     check("background", background, (None, None, 3), torch.uint8)
     height_px, width_px, _ = background.shape
+    if base.device.type == "cuda":
+        return _on_device((base, deltas, weights, group), (skin, head, torso), (focal_px, center_x_px, center_y_px),
+                          background, backend)  # fmt: skip
     camera = (float(focal_px), float(center_x_px), float(center_y_px), width_px, height_px)
     with torch.no_grad():
-        if not wants_native(backend, base) or base.device.type == "cuda":
+        if not wants_native(backend, base):
             attributes = blend(base, deltas, weights, group, backend=backend)
             splats = project(attributes, skin, head, torso, *camera, backend=backend)
             return rasterise_over(splats, background, backend=backend)
@@ -70,3 +73,19 @@ def render_frame(
             raise ValueError(f"group came with a number outside 0..{weights.shape[0] - 1}; wanted a row of weights")
         native.check_memory(status)
         return out
+
+
+def _on_device(
+    blended: tuple[Tensor, Tensor, Tensor, Tensor],
+    posed: tuple[Tensor, Tensor, Tensor],
+    camera: tuple[float, float, float],
+    background: Tensor,
+    backend: str,
+) -> Tensor:
+    # The three launch without waiting for one another; what lies between them stays in the GPU's cache.
+    base, deltas, weights, group = blended
+    height_px, width_px, _ = background.shape
+    with torch.no_grad():
+        attributes = blend(base, deltas.to(base.dtype), weights, group, backend=backend)
+        splats = project(attributes, *posed, *camera, width_px, height_px, backend=backend)
+        return rasterise_over(splats, background, backend=backend)
