@@ -77,10 +77,13 @@ __global__ void __launch_bounds__(128) fill_cells(const float *__restrict__ spla
   if (rank >= p.n || p.keys_out[rank] == NOT_DRAWN) return;
   uint32_t index = p.order[rank];
   const float *s = splats + (int64_t)index * AF_SPLAT;
-  af_ellipse e = af_make_ellipse(s, ELLIPSE_SLACK);
+  float log2_opacity = log2f(s[5]);
+  /* The level carries a little slack, since the pixels test themselves. */
+  af_ellipse e = af_make_ellipse(s[0], s[1], 0.5f * AF_LOG2E * s[2], AF_LOG2E * s[3], 0.5f * AF_LOG2E * s[4],
+                                 log2_opacity - AF_LOG2_ALPHA_MIN + ELLIPSE_SLACK);
   tile_record r;
   r.form = make_float4(e.mean_x, e.mean_y, e.qa, e.qb);
-  r.colour = make_float4(e.qc, e.log2_opacity, s[6], s[7]);
+  r.colour = make_float4(e.qc, log2_opacity, s[6], s[7]);
   r.rest = make_float4(s[8], e.level, __uint_as_float(index), 0.0f);
   p.records[rank] = r;
   /* The box around the ellipse: dx^2 <= level qc / (qa qc - qb^2 / 4), and so for dy. */

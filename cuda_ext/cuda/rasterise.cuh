@@ -39,7 +39,7 @@ __device__ __forceinline__ tile_pixel pixel_of_thread(const raster_plan &p) {
 
 /* Which warps of the tile at (left, top) the splat reaches, a bit each. */
 __device__ __forceinline__ uint32_t warps_reached(const tile_record &r, float left, float top) {
-  af_ellipse e = {r.form.x, r.form.y, r.form.z, r.form.w, r.colour.x, r.colour.y, r.rest.y};
+  af_ellipse e = af_make_ellipse(r.form.x, r.form.y, r.form.z, r.form.w, r.colour.x, r.rest.y);
   float x = left + 0.5f, y = top + 0.5f;
   if (!af_ellipse_reaches(e, x, y, x + (TILE - 1), y + (TILE - 1))) return 0;
   uint32_t reached = 0;

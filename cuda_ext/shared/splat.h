@@ -6,8 +6,9 @@
 
 #include "shared/constants.h"
 
-/* alpha = 2^(log2_opacity - (qa dx^2 + qb dx dy + qc dy^2)); at least 1/255 where the form is at most `level`. */
-typedef struct { float mean_x, mean_y, qa, qb, qc, log2_opacity, level; } af_ellipse;
+/* alpha = 2^(log2_opacity - (qa dx^2 + qb dx dy + qc dy^2)); at least 1/255 where the form is at most `level`.
+   lean_x is the dx at which the form is least for a dy of one, lean_y the other way round. */
+typedef struct { float mean_x, mean_y, qa, qb, qc, level, lean_x, lean_y; } af_ellipse;
 
 /* `s` is a row of AF_SPLAT. Written so that NaN fails, and infinity too. */
 static AF_HD int af_splat_drawable(const float *s) {
@@ -16,13 +17,8 @@ static AF_HD int af_splat_drawable(const float *s) {
          a * c - b * b < INFINITY && fabsf(s[0]) < INFINITY && fabsf(s[1]) < INFINITY;
 }
 
-/* The level carries a little slack, since the pixels test themselves. */
-static AF_HD af_ellipse af_make_ellipse(const float *s, float slack) {
-  af_ellipse e;
-  e.mean_x = s[0], e.mean_y = s[1];
-  e.qa = 0.5f * AF_LOG2E * s[2], e.qb = AF_LOG2E * s[3], e.qc = 0.5f * AF_LOG2E * s[4];
-  e.log2_opacity = log2f(s[5]);
-  e.level = e.log2_opacity - AF_LOG2_ALPHA_MIN + slack;
+static AF_HD af_ellipse af_make_ellipse(float mean_x, float mean_y, float qa, float qb, float qc, float level) {
+  af_ellipse e = {mean_x, mean_y, qa, qb, qc, level, -0.5f * qb / qa, -0.5f * qb / qc};
   return e;
 }
 
@@ -32,9 +28,9 @@ static AF_HD float af_nearest(float low, float high, float to) { return to < low
    least, on a rectangle, on the edges that face the centre: one candidate on the nearest x, one on the nearest y. */
 static AF_HD int af_ellipse_reaches(af_ellipse e, float x0, float y0, float x1, float y1) {
   float left = x0 - e.mean_x, right = x1 - e.mean_x, top = y0 - e.mean_y, bottom = y1 - e.mean_y;
-  float dx = af_nearest(left, right, 0.0f), dy = af_nearest(top, bottom, -0.5f * e.qb * dx / e.qc);
+  float dx = af_nearest(left, right, 0.0f), dy = af_nearest(top, bottom, e.lean_y * dx);
   float at_x = e.qa * dx * dx + dy * (e.qb * dx + e.qc * dy);
-  dy = af_nearest(top, bottom, 0.0f), dx = af_nearest(left, right, -0.5f * e.qb * dy / e.qa);
+  dy = af_nearest(top, bottom, 0.0f), dx = af_nearest(left, right, e.lean_x * dy);
   float at_y = e.qa * dx * dx + dy * (e.qb * dx + e.qc * dy);
   return at_x <= e.level || at_y <= e.level;
 }
