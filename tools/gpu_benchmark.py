@@ -22,7 +22,8 @@ import torch
 from benchmark_fit_step import Scene, make_scene, measure
 
 from avatarfit import ops
-from avatarfit.ops import native, native_cuda
+from avatarfit.contracts import BackendError
+from avatarfit.ops import native, native_cuda, vendor_gsplat
 
 SCENES = ((12000, 12, 256), (20000, 20, 512), (50000, 20, 512))
 """Gaussians, bases, picture side."""
@@ -109,6 +110,17 @@ def measure_gpu(scene: Scene, repeats: int) -> dict[str, float]:
         "loss_with_gradient": lambda: kernels.l1_dssim(seen, scene.target, scene.weight, backdrop, 0.2, True),
         "blend_adam_step": lambda: adam(splats_grad.new_zeros(len(base), 14)),
     }
+    try:
+        vendor_gsplat.describe()
+    except BackendError as error:
+        sys.stderr.write(f"gsplat left out: {error}\n")
+    else:
+        parts["gsplat_project_and_rasterise"] = lambda: vendor_gsplat.render_gsplat(
+            plain, scene.skin, scene.head, scene.torso, *camera
+        )
+        parts["project_and_rasterise"] = lambda: kernels.rasterise(
+            kernels.project(plain, scene.skin, scene.head, scene.torso, *camera), size, size
+        )
     times = {name: median_ms(call, repeats) for name, call in parts.items()}
     times["step"] = run_ms(step, repeats)
     times["frame"] = run_ms(frame, repeats)

@@ -1,7 +1,7 @@
 """The same scene through gsplat (Ye et al. 2025), where it is installed: a yardstick for speed and pictures.
 
-The only importer of gsplat. Its rules differ a little from `rasterise`'s (which splats are too small or too far outside,
-the highest alpha of one splat), so pictures agree to about a step of 255, not bit for bit. Not yet run on a GPU.
+The only importer of gsplat. Its rules differ a little from `rasterise`'s (which splats are too small or too far
+outside, the highest alpha of one splat), so pictures agree nearly, not bit for bit. Not yet run on a GPU.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from avatarfit import ops
 from avatarfit.ops import cuda_kernels, native_cuda
+from avatarfit.ops.render import _on_device
 
 ROOT = Path(__file__).resolve().parents[2]
 EMULATION = Path(__file__).resolve().parent / "cuda_on_host"
@@ -223,6 +224,25 @@ def test_over_a_picture_agrees_with_the_floats(emulation, scene):
     want = ops.rasterise_over(splats, background, backend="reference").int()
     assert (got - want).abs().max() <= 1
     assert ((got - want) != 0).double().mean() < 1e-3
+
+
+def test_splats_of_inference_mode_leave_no_bins(emulation, scene):
+    with torch.inference_mode():
+        splats = torch.tensor([[2.0, 2, 0.1, 0, 0.1, 0.9, 1, 0, 0, 7]])
+        image = cuda_kernels.rasterise(splats, 4, 4)
+        assert not cuda_kernels._last_bins
+        assert cuda_kernels.rasterise_backward(torch.ones(4, 4, 4), splats, image).any()
+
+
+def test_a_frame_is_its_three_operations(scene):
+    made = scene(7, 50, 24, 28)
+    attributes, *posed = (t.detach() for t in made.inputs(torch.float32))
+    deltas, weights = torch.zeros(50, 2, 14, dtype=torch.float16), torch.ones(1, 2)
+    group, background = torch.zeros(50, dtype=torch.int32), torch.full((24, 28, 3), 90, dtype=torch.uint8)
+    blended = attributes, deltas, weights, group
+    got = _on_device(blended, tuple(posed), made.camera[:3], background, "reference")
+    splats = ops.project(attributes, *posed, *made.camera, backend="reference")
+    assert torch.equal(got, ops.rasterise_over(splats, background, backend="reference"))
 
 
 def test_the_backward_pass_takes_only_bins_of_its_own_splats(emulation, scene, monkeypatch):
