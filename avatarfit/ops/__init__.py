@@ -1,4 +1,4 @@
-"""Differentiable operations on Gaussians: each with a torch reference and a native CPU kernel.
+"""Differentiable operations on Gaussians: each with a torch reference and native kernels for CPU and CUDA.
 
 One training step, as the trainer writes it (shapes in brackets; the columns' order is in `layout`):
 
@@ -13,9 +13,12 @@ One training step, as the trainer writes it (shapes in brackets; the columns' or
 
 and one frame at run time, without gradients: `render_frame(...) -> uint8 [H, W, 3]`.
 
-Every operation takes `backend="auto" | "reference" | "cpu"`; `choose(backend)` says what that comes to and why. The
-native kernels take contiguous float32 CPU tensors and are bit-for-bit repeatable for a given thread count and
-instruction set (`native.set_threads`, `native.set_isa`, or the environment's AVATARFIT_THREADS and AVATARFIT_ISA).
+Every operation takes `backend="auto" | "reference" | "cpu" | "cuda"`; `choose(backend)` says what that comes to and
+why. The native kernels take contiguous float32 tensors on their device. The CPU's are bit-for-bit repeatable for a
+given thread count and instruction set (`native.set_threads`, `native.set_isa`, or the environment's AVATARFIT_THREADS
+and AVATARFIT_ISA). CUDA's run on torch's current stream and wait for nothing; `rasterise`'s gradient is summed by
+atomics, so its last bits may differ from run to run. They compile and agree with the reference in an emulation; they
+have not been run on a GPU yet.
 """
 
 from avatarfit.ops.backend import Choice, choose

@@ -26,19 +26,32 @@ def check(
         raise ValueError(f"{name} came as {tensor.dtype}; wanted {dtype}")
 
 
-def pointer(name: str, tensor: torch.Tensor, shape: tuple[int | None, ...], dtype: torch.dtype = torch.float32) -> int:
-    """Address of a contiguous CPU tensor that passed every check.
+CPU = torch.device("cpu")
+
+
+def pointer(
+    name: str,
+    tensor: torch.Tensor,
+    shape: tuple[int | None, ...],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device = CPU,
+    multiple_of: int = 1,
+) -> int:
+    """Address of a contiguous tensor on `device` that passed every check; a multiple of `multiple_of` bytes.
 
     Raises:
-        ValueError: wrong shape, dtype or stride.
-        BackendError: the tensor lives on another device than the CPU.
+        ValueError: wrong shape, dtype, stride or alignment.
+        BackendError: the tensor lives on another device.
     """
     check(name, tensor, shape, dtype)
-    if tensor.device.type != "cpu":
-        raise BackendError(f"{name} came on {tensor.device}", "a tensor on cpu", "move it with .cpu()")
+    if tensor.device != device:
+        raise BackendError(f"{name} came on {tensor.device}", f"a tensor on {device}", f"move it with .to('{device}')")
     if not tensor.is_contiguous():
         raise ValueError(f"{name} came with strides {tensor.stride()}; wanted a contiguous tensor: call .contiguous()")
-    return tensor.data_ptr()
+    address = tensor.data_ptr()
+    if address % multiple_of:
+        raise ValueError(f"{name} starts at no multiple of {multiple_of} bytes; wanted one: call .clone()")
+    return address
 
 
 def check_size(name: str, value: int, highest: int = 16384) -> None:

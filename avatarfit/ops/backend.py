@@ -1,7 +1,8 @@
 """Which implementation an operation runs on, and why.
 
-`reference` is plain torch (any float dtype, slow); `cpu` is the native library (float32 only). `auto` takes `cpu` for
-float32 tensors wherever the library loads and `reference` otherwise; it logs once what it took and why.
+`reference` is plain torch (any float dtype, slow); `cpu` and `cuda` are the native libraries (float32 only). `auto`
+takes the library of the tensors' own device wherever it loads, for float32, and `reference` otherwise; it logs once
+what it took and why.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ from dataclasses import dataclass
 import torch
 
 from avatarfit.contracts import BackendError
-from avatarfit.ops import native
+from avatarfit.ops import native, native_cuda
 
 log = logging.getLogger(__name__)
 
-NAMES = ("auto", "reference", "cpu")
+NAMES = ("auto", "reference", "cpu", "cuda")
+_DESCRIPTIONS = {"cpu": native.describe, "cuda": native_cuda.describe}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The backend that was taken (`reference` or `cpu`) and the reason, for a person to read."""
+    """The backend that was taken (`reference`, `cpu` or `cuda`) and the reason, for a person to read."""
 
     name: str
     reason: str
@@ -32,49 +34,51 @@ class Choice:
 
 
 @functools.cache
-def choose(backend: str = "auto") -> Choice:
-    """What `backend` (`auto | reference | cpu`) comes to on this machine, for float32 tensors.
+def choose(backend: str = "auto", device_type: str = "cpu") -> Choice:
+    """What `backend` (`auto | reference | cpu | cuda`) comes to on this machine, for float32 tensors on such a device.
 
     Raises:
-        BackendError: the name is unknown, is `cuda` (there is no CUDA backend), or the native library does not load.
+        BackendError: the name is unknown, the native library that was asked for does not load, or there is no GPU.
     """
     if backend == "reference":
         return Choice("reference", "asked for; plain torch")
-    if backend == "cpu":
-        return Choice("cpu", f"asked for; {native.describe()}")
-    if backend == "auto":
+    if backend in _DESCRIPTIONS:
         try:
-            choice = Choice("cpu", native.describe())
+            return Choice(backend, f"asked for; {_DESCRIPTIONS[backend]()}")
         except BackendError as error:
-            choice = Choice("reference", f"plain torch and slow, since the native library is missing: {error}")
-            log.warning("avatarfit.ops backend: %s", choice)
+            if backend == "cpu":
+                raise
+            raise BackendError(f"backend 'cuda' was asked for, but {error.came}", error.wanted, error.do) from error
+    if backend == "auto" and device_type in _DESCRIPTIONS:
+        try:
+            choice = Choice(device_type, _DESCRIPTIONS[device_type]())
+        except BackendError as error:
+            choice = Choice("reference", f"plain torch and slow, since the native kernels cannot be used: {error}")
+            log.warning("avatarfit.ops backend on %s: %s", device_type, choice)
         else:
-            log.info("avatarfit.ops backend: %s", choice)
+            log.info("avatarfit.ops backend on %s: %s", device_type, choice)
         return choice
-    if backend == "cuda":
-        raise BackendError(
-            "backend 'cuda' was asked for but no CUDA kernels are built",
-            "'auto', 'cpu' or 'reference'",
-            "ask for 'cpu', or 'auto' to take the fastest there is",
-        )
+    if backend == "auto":
+        return Choice("reference", f"plain torch and slow, since there are no kernels for {device_type} tensors")
     raise BackendError(f"backend {backend!r} is unknown", "one of " + ", ".join(NAMES), "choose one of these")
 
 
 def wants_native(backend: str, tensor: torch.Tensor) -> bool:
-    """True when the native library is to be called for `tensor`'s dtype.
+    """True when a native library is to be called for `tensor`'s dtype and device.
 
     Raises:
-        BackendError: as `choose`; or `cpu` was asked for and the tensor is not float32 in main memory.
+        BackendError: as `choose`; or a native backend was asked for and the tensor is not float32 on its device.
     """
-    if backend == "auto" and (tensor.dtype != torch.float32 or tensor.device.type != "cpu"):
-        return False
+    device_type = tensor.device.type
+    if backend == "auto":
+        return tensor.dtype == torch.float32 and choose(backend, device_type).name != "reference"
     choice = choose(backend)
-    if choice.name != "cpu":
+    if choice.name == "reference":
         return False
-    if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+    if tensor.dtype != torch.float32 or device_type != choice.name:
         raise BackendError(
-            f"backend 'cpu' was given a {tensor.dtype} tensor on {tensor.device}",
-            "torch.float32 on cpu",
+            f"backend '{choice.name}' was given a {tensor.dtype} tensor on {tensor.device}",
+            f"torch.float32 on {choice.name}",
             "convert the tensor or ask for backend 'reference'",
         )
     return True

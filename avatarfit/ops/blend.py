@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from avatarfit.ops import native
+from avatarfit.ops import cuda_kernels, native
 from avatarfit.ops._checks import check, pointer
 from avatarfit.ops.backend import wants_native
 from avatarfit.ops.layout import ATTRIBUTE_COUNT
@@ -31,13 +31,14 @@ def blend(
         deltas: [N, K, 14], same columns.
         weights: [G, K], one row per group.
         group: int32 [N], the row of `weights` that each Gaussian follows.
-        backend: `auto | reference | cpu`.
+        backend: `auto | reference | cpu | cuda`.
 
     Returns:
         [N, 14], differentiable in base, deltas and weights.
 
     Raises:
-        ValueError: a shape, dtype, stride or group number does not fit.
+        ValueError: a shape, dtype, stride or group number does not fit (on CUDA a row whose group number does not fit
+            is NaN instead: the device is not waited for).
         BackendError: the backend cannot take these tensors.
     """
     _check(base, deltas, weights, group)
@@ -191,13 +192,15 @@ def _backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
 register(
     "blend",
     cpu=_blend_cpu,
+    cuda=cuda_kernels.blend,
     fake=lambda base, deltas, weights, group: torch.empty_like(base),
     setup=_setup,
     backward=_backward,
 )
-register("blend_backward", cpu=_blend_backward_cpu, fake=_blend_backward_fake)
+register("blend_backward", cpu=_blend_backward_cpu, cuda=cuda_kernels.blend_backward, fake=_blend_backward_fake)
 register(
     "blend_weights_grad",
     cpu=_weights_grad_cpu,
+    cuda=cuda_kernels.blend_weights_grad,
     fake=lambda deltas, grad, group, group_count: deltas.new_empty(group_count, deltas.shape[1]),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from avatarfit.ops import native
+from avatarfit.ops import cuda_kernels, native
 from avatarfit.ops._checks import check, pointer
 from avatarfit.ops.backend import wants_native
 from avatarfit.ops.blend import blend_weights_grad, check_group
@@ -51,7 +51,7 @@ def blend_adam_step_(
         lr_per_attribute, delta_lr_per_attribute: learning rate per column, for base and for deltas.
         beta1, beta2, eps: as in torch.optim.Adam (eps is added to the corrected root).
         delta_weight_decay: each delta is first multiplied by `1 - lr * delta_weight_decay`.
-        backend: `auto | reference | cpu`.
+        backend: `auto | reference | cpu | cuda`.
 
     Returns:
         [G, K]: gradient with respect to `weights`, taken with the deltas as they were before the step.
@@ -134,4 +134,9 @@ def _blend_adam_step_cpu(
     return weights_grad
 
 
-register("blend_adam_step_", cpu=_blend_adam_step_cpu, fake=lambda *args: torch.empty_like(args[7]))
+register(
+    "blend_adam_step_",
+    cpu=_blend_adam_step_cpu,
+    cuda=cuda_kernels.blend_adam_step,
+    fake=lambda *args: torch.empty_like(args[7]),
+)

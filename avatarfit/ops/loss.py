@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from avatarfit.ops import layout, native
+from avatarfit.ops import cuda_kernels, layout, native
 from avatarfit.ops._checks import check, check_size, pointer
 from avatarfit.ops.backend import wants_native
 from avatarfit.ops.registry import LIBRARY, register
@@ -30,13 +30,14 @@ def l1_dssim(
         weight: [H, W], not negative, not all zero.
         dssim_fraction: f in [0, 1].
         background: [H, W, 3]; x is then `rgb + (1 - alpha) * background`, composited in the same pass.
-        backend: `auto | reference | cpu`.
+        backend: `auto | reference | cpu | cuda`.
 
     Returns:
         scalar.
 
     Raises:
-        ValueError: a shape, dtype or stride does not fit, f lies outside [0, 1], or the weights sum to nothing.
+        ValueError: a shape, dtype or stride does not fit, f lies outside [0, 1], or the weights sum to nothing
+            (on CUDA the loss is then NaN: it is not waited for).
         BackendError: the backend cannot take these tensors.
     """
     check("image", image, (None, None, 3 if background is None else 4))
@@ -125,14 +126,15 @@ def _backward(ctx, grad_loss: Tensor, _):  # type: ignore[no-untyped-def]
         raise RuntimeError("avatarfit::l1_dssim was called with needs_grad=False; call it with True to differentiate")
     (grad,) = ctx.saved_tensors
     # A loss that is differentiated as it is needs no pass over the picture to multiply by one. A tracer's tensor has no
-    # value to look at.
-    as_it_is = type(grad_loss) is Tensor and float(grad_loss) == 1
+    # value to look at, and a GPU's is not worth waiting for.
+    as_it_is = type(grad_loss) is Tensor and grad_loss.device.type == "cpu" and float(grad_loss) == 1
     return grad if as_it_is else grad * grad_loss, None, None, None, None, None
 
 
 register(
     "l1_dssim",
     cpu=_l1_dssim_cpu,
+    cuda=cuda_kernels.l1_dssim,
     fake=lambda image, target, weight, background, dssim_fraction, needs_grad: (
         image.new_empty(()),
         torch.empty_like(image) if needs_grad else image.new_empty(0),

@@ -58,8 +58,8 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
 }
 
 
-def _folders() -> Iterator[Path]:
-    """Folders that may hold the library: beside this file, then wherever an editable install put the package."""
+def _folders(library_name: str) -> Iterator[Path]:
+    """Folders that may hold a library: beside this file, then wherever an editable install put the package."""
     yield Path(__file__).parent
     import avatarfit.ops
 
@@ -71,20 +71,29 @@ def _folders() -> Iterator[Path]:
     except importlib.metadata.PackageNotFoundError:
         return
     for file in files:
-        if file.name == LIBRARY_NAME:
+        if file.name == library_name:
             yield Path(str(file.locate())).parent
 
 
+def library_places(library_name: str) -> tuple[list[Path], list[Path]]:
+    """Where a library lies, the newest first, and every folder that was looked in.
+
+    An editable install and a build by hand may have left one each.
+    """
+    folders = list(dict.fromkeys(_folders(library_name)))
+    found = [folder / library_name for folder in folders if (folder / library_name).is_file()]
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True), folders
+
+
 def find_library() -> Path:
-    """Path of the native library; the newest, where an editable install and a build by hand left one each.
+    """Path of the native library.
 
     Raises:
         BackendError: it lies nowhere the package looks.
     """
-    folders = list(dict.fromkeys(_folders()))
-    found = [folder / LIBRARY_NAME for folder in folders if (folder / LIBRARY_NAME).is_file()]
+    found, folders = library_places(LIBRARY_NAME)
     if found:
-        return max(found, key=lambda path: path.stat().st_mtime)
+        return found[0]
     raise BackendError(
         f"{LIBRARY_NAME} is in none of " + ", ".join(map(str, folders)),
         "the library that the package build compiles",

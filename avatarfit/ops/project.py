@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from avatarfit.ops import layout, native
+from avatarfit.ops import cuda_kernels, layout, native
 from avatarfit.ops._checks import check, check_size, pointer
 from avatarfit.ops.backend import wants_native
 from avatarfit.ops.registry import LIBRARY, register
@@ -36,7 +36,7 @@ def project(
         skin: [N], 1 follows the head, 0 the torso.
         head, torso: [3, 4] affine maps, rest space to camera, cm.
         focal_px, center_x_px, center_y_px, width_px, height_px: pinhole camera, as `contracts.Camera`.
-        backend: `auto | reference | cpu`.
+        backend: `auto | reference | cpu | cuda`.
 
     Returns:
         splats [N, 10]: mean x y px (pixel centres lie at +0.5), conic a b c, opacity, rgb, depth cm. A Gaussian nearer
@@ -170,13 +170,14 @@ def _backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
 register(
     "project",
     cpu=_project_cpu,
+    cuda=cuda_kernels.project,
     fake=lambda attributes, skin, head, torso, *camera: attributes.new_empty(attributes.shape[0], layout.SPLAT_COUNT),
     setup=_setup,
     backward=_backward,
 )
 register(
     "project_backward",
-    cpu=_project_backward_cpu,
+    cpu=_project_backward_cpu, cuda=cuda_kernels.project_backward,
     fake=lambda grad, attributes, skin, head, torso, *camera: (
         torch.empty_like(attributes), torch.empty_like(skin), torch.empty_like(head), torch.empty_like(torso),
     ),

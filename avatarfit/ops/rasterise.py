@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from avatarfit.ops import layout, native
+from avatarfit.ops import cuda_kernels, layout, native
 from avatarfit.ops._checks import check, check_size, pointer
 from avatarfit.ops.backend import wants_native
 from avatarfit.ops.registry import LIBRARY, register
@@ -29,7 +29,7 @@ def rasterise(
     Args:
         splats: [N, 10] as from `project`.
         height_px, width_px: picture size, any from 1.
-        backend: `auto | reference | cpu`.
+        backend: `auto | reference | cpu | cuda`.
 
     Returns:
         [H, W, 4]: premultiplied rgb, then alpha in [0, 1]. Differentiable in splats; depth gets zero gradient.
@@ -53,7 +53,7 @@ def rasterise_over(splats: Tensor, background: Tensor, *, backend: str = "auto")
     Args:
         splats: [N, 10] as from `project`.
         background: uint8 [H, W, 3].
-        backend: `auto | reference | cpu`.
+        backend: `auto | reference | cpu | cuda`.
 
     Returns:
         uint8 [H, W, 3]: `clamp(rgb + (1 - alpha) * background, 0, 1)` rounded to the nearest of 255 steps.
@@ -106,8 +106,8 @@ def rasterise_reference(splats: Tensor, height_px: int, width_px: int) -> Tensor
 
 
 def _composite(splats: Tensor, x: int, y: int, size_x: int, size_y: int) -> Tensor:
-    center_x = torch.arange(x, x + size_x, dtype=splats.dtype) + 0.5
-    center_y = torch.arange(y, y + size_y, dtype=splats.dtype) + 0.5
+    center_x = torch.arange(x, x + size_x, dtype=splats.dtype, device=splats.device) + 0.5
+    center_y = torch.arange(y, y + size_y, dtype=splats.dtype, device=splats.device) + 0.5
     dx = center_x[None, None, :] - splats[:, 0, None, None]
     dy = center_y[None, :, None] - splats[:, 1, None, None]
     a, b, c = (splats[:, i, None, None] for i in (2, 3, 4))
@@ -177,9 +177,20 @@ def _backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
 register(
     "rasterise",
     cpu=_rasterise_cpu,
+    cuda=cuda_kernels.rasterise,
     fake=lambda splats, height_px, width_px: splats.new_empty(height_px, width_px, 4),
     setup=_setup,
     backward=_backward,
 )
-register("rasterise_backward", cpu=_rasterise_backward_cpu, fake=lambda grad, splats, image: torch.empty_like(splats))
-register("rasterise_over", cpu=_rasterise_over_cpu, fake=lambda splats, background: torch.empty_like(background))
+register(
+    "rasterise_backward",
+    cpu=_rasterise_backward_cpu,
+    cuda=cuda_kernels.rasterise_backward,
+    fake=lambda grad, splats, image: torch.empty_like(splats),
+)
+register(
+    "rasterise_over",
+    cpu=_rasterise_over_cpu,
+    cuda=cuda_kernels.rasterise_over,
+    fake=lambda splats, background: torch.empty_like(background),
+)

@@ -40,6 +40,9 @@ def render_frame(
     """
     check("background", background, (None, None, 3), torch.uint8)
     height_px, width_px, _ = background.shape
+    if base.device.type == "cuda":
+        return _on_device((base, deltas, weights, group), (skin, head, torso), (focal_px, center_x_px, center_y_px),
+                          background, backend)  # fmt: skip
     camera = (float(focal_px), float(center_x_px), float(center_y_px), width_px, height_px)
     with torch.no_grad():
         if not wants_native(backend, base):
@@ -70,3 +73,19 @@ def render_frame(
             raise ValueError(f"group came with a number outside 0..{weights.shape[0] - 1}; wanted a row of weights")
         native.check_memory(status)
         return out
+
+
+def _on_device(
+    blended: tuple[Tensor, Tensor, Tensor, Tensor],
+    posed: tuple[Tensor, Tensor, Tensor],
+    camera: tuple[float, float, float],
+    background: Tensor,
+    backend: str,
+) -> Tensor:
+    # The three launch without waiting for one another; what lies between them stays in the GPU's cache.
+    base, deltas, weights, group = blended
+    height_px, width_px, _ = background.shape
+    with torch.no_grad():
+        attributes = blend(base, deltas.to(base.dtype), weights, group, backend=backend)
+        splats = project(attributes, *posed, *camera, width_px, height_px, backend=backend)
+        return rasterise_over(splats, background, backend=backend)

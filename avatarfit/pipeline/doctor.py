@@ -91,13 +91,23 @@ def _backend() -> Finding:
     return Finding("backend auto", "ok" if choice.name != "reference" else "missing", str(choice))
 
 
-def _cuda() -> Finding:
-    import torch
+def _cuda_kernels() -> Finding:
+    from avatarfit.ops import native_cuda
 
-    if not torch.cuda.is_available():
-        build = torch.version.cuda or "no CUDA"
-        return Finding("GPU", "optional", f"torch sees none (torch {torch.__version__}, built for {build}); not needed")
-    return Finding("GPU", "optional", f"{torch.cuda.get_device_name(0)}; the kernels here run on the CPU")
+    try:
+        text = f"{native_cuda.find_library()}: built for {', '.join(native_cuda.architectures())}"
+        return Finding("CUDA kernels", "ok", f"{text}; not yet measured on a GPU")
+    except BackendError as error:
+        return Finding("CUDA kernels", "optional", str(error))
+
+
+def _gpu() -> Finding:
+    from avatarfit.ops import native_cuda
+
+    try:
+        return Finding("GPU", "ok", native_cuda.device_name())
+    except BackendError as error:
+        return Finding("GPU", "optional", f"{error.came}; not needed")
 
 
 def _face_model() -> Finding:
@@ -127,7 +137,12 @@ def examine() -> list[Finding]:
     """Look at everything; a check that fails becomes a finding, never an error."""
     checks: list[tuple[str, Callable[[], Finding]]] = [("python", _python), ("processor", _processor)]
     checks += [(n, lambda n=n, p=p: _package(n, p)) for n, p in _PACKAGES]  # type: ignore[misc]
-    checks += [("native kernels", _native_kernels), ("backend auto", _backend), ("GPU", _cuda)]
+    checks += [
+        ("native kernels", _native_kernels),
+        ("backend auto", _backend),
+        ("CUDA kernels", _cuda_kernels),
+        ("GPU", _gpu),
+    ]
     checks += [("face landmarks", _face_model), ("encoders", _codecs)]
     checks += [(n, lambda n=n, p=p: _optional_package(n, p)) for n, p in _OPTIONAL]  # type: ignore[misc]
     findings = []

@@ -17,7 +17,7 @@ class GaussianRenderer:
     Args:
         gaussians: the avatar's Gaussians.
         camera: the view; any size.
-        backend: `auto`, `reference` or `cpu` (avatarfit.ops.backend).
+        backend: `auto` (the CPU's kernels), `reference`, `cpu` or `cuda` (avatarfit.ops.backend).
 
     Raises:
         BackendError: the backend is not there.
@@ -26,35 +26,40 @@ class GaussianRenderer:
     def __init__(self, gaussians: GaussianAvatar, camera: Camera, backend: str = "auto") -> None:
         self.gaussians, self.camera = gaussians, camera
         self.backend = ops.choose(backend).name
+        self.device = torch.device("cuda" if self.backend == "cuda" else "cpu")
+        self._still = tuple(
+            t.to(self.device) for t in (gaussians.base, gaussians.deltas, gaussians.group, gaussians.skin)
+        )
         self._prepared: tuple[Motion, Tensor, Tensor, Tensor] | None = None
 
     def render(self, motion: Motion, index: int) -> np.ndarray:
         """Frame `index` of `motion`: float32 [H, W, 4], premultiplied sRGB-coded colour and alpha."""
         weights, head, torso = self._frame(motion, index)
-        g, c = self.gaussians, self.camera
+        (base, deltas, group, skin), c = self._still, self.camera
         with torch.inference_mode():
-            attributes = ops.blend(g.base, g.deltas, weights, g.group, backend=self.backend)
+            attributes = ops.blend(base, deltas, weights, group, backend=self.backend)
             splats = ops.project(
-                attributes, g.skin, head, torso, c.focal_px, c.center_x_px, c.center_y_px, c.width_px, c.height_px,
+                attributes, skin, head, torso, c.focal_px, c.center_x_px, c.center_y_px, c.width_px, c.height_px,
                 backend=self.backend,
             )  # fmt: skip
-            return ops.rasterise(splats, c.height_px, c.width_px, backend=self.backend).numpy()
+            return ops.rasterise(splats, c.height_px, c.width_px, backend=self.backend).cpu().numpy()
 
     def render_over(self, motion: Motion, index: int, background: np.ndarray) -> np.ndarray:
         """Frame `index` over `background` uint8 [H, W, 3] of the camera's size: uint8 [H, W, 3]."""
         weights, head, torso = self._frame(motion, index)
-        g, c = self.gaussians, self.camera
+        (base, deltas, group, skin), c = self._still, self.camera
         with torch.inference_mode():
             return ops.render_frame(
-                g.base, g.deltas, weights, g.group, g.skin, head, torso, c.focal_px, c.center_x_px, c.center_y_px,
-                torch.from_numpy(np.ascontiguousarray(background)), backend=self.backend,
-            ).numpy()  # fmt: skip
+                base, deltas, weights, group, skin, head, torso, c.focal_px, c.center_x_px, c.center_y_px,
+                torch.from_numpy(np.ascontiguousarray(background)).to(self.device), backend=self.backend,
+            ).cpu().numpy()  # fmt: skip
 
     def _frame(self, motion: Motion, index: int) -> tuple[Tensor, Tensor, Tensor]:
         # One pass of the network over the whole motion costs less than one frame's rasterising.
         if self._prepared is None or self._prepared[0] is not motion:
-            head = torch.from_numpy(self.gaussians.head_matrices(motion.head))
-            torso = torch.from_numpy(motion.torso.matrices())
-            self._prepared = (motion, self.gaussians.basis_weights(motion).contiguous(), head, torso)
+            head = torch.from_numpy(self.gaussians.head_matrices(motion.head)).to(self.device)
+            torso = torch.from_numpy(motion.torso.matrices()).to(self.device)
+            weights = self.gaussians.basis_weights(motion).contiguous().to(self.device)
+            self._prepared = (motion, weights, head, torso)
         _, weights, head, torso = self._prepared
         return weights[index], head[index], torso[index]

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "cpu/table.h"
+#include "shared/splat.h"
 
 #define BLOCK 4
 /* More parts than threads even out the work and outlast a thread that lost its core; each backward part costs memory. */
@@ -42,13 +43,6 @@ typedef struct {
   float *grad_splats;
 } raster_job;
 
-INLINE int is_drawable(const float *s) {
-  float a = s[2], b = s[3], c = s[4];
-  /* Written so that NaN fails, and infinity too. */
-  return s[9] > 0.0f && s[5] >= AF_ALPHA_MIN && s[5] < INFINITY && a > 0.0f && c > 0.0f && a * c - b * b > 0.0f &&
-         a * c - b * b < INFINITY && fabsf(s[0]) < INFINITY && fabsf(s[1]) < INFINITY;
-}
-
 /* Stable sort by depth. Positive floats order as their bits do; only the bits in which the keys differ are sorted by. */
 static const uint32_t *sort_by_depth(uint32_t *memory, int64_t n, const float *splats, int *drawn) {
   uint32_t *keys = memory, *ids = memory + n, *keys2 = memory + 2 * n, *ids2 = memory + 3 * n;
@@ -56,7 +50,7 @@ static const uint32_t *sort_by_depth(uint32_t *memory, int64_t n, const float *s
   int m = 0;
   for (int64_t i = 0; i < n; i++) {
     const float *s = splats + i * AF_SPLAT;
-    if (!is_drawable(s)) continue;
+    if (!af_splat_drawable(s)) continue;
     memcpy(keys + m, s + 9, 4);
     lowest = keys[m] < lowest ? keys[m] : lowest;
     highest = keys[m] > highest ? keys[m] : highest;

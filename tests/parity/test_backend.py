@@ -25,9 +25,7 @@ def test_auto_says_what_it_took_and_why():
     assert ops.choose("reference").name == "reference"
 
 
-def test_cuda_is_refused_with_the_reason():
-    with pytest.raises(BackendError, match="no CUDA kernels are built"):
-        ops.choose("cuda")
+def test_an_unknown_backend_is_refused():
     with pytest.raises(BackendError, match="unknown"):
         ops.rasterise(torch.zeros(1, 10), 4, 4, backend="gpu")
 
