@@ -159,8 +159,10 @@ static int l1_dssim(af_workspace *ws, const float *image, const float *target, c
   double sum = 0;
   for (int t = 0; t < TAPS; t++) sum += exp(-(t - AF_SSIM_HALF) * (t - AF_SSIM_HALF) / 4.5);
   for (int t = 0; t < TAPS; t++) job.taps[t] = (float)(exp(-(t - AF_SSIM_HALF) * (t - AF_SSIM_HALF) / 4.5) / sum);
+  double clock = af_seconds();
   af_parallel(parts, pad_part, &job);
   af_parallel(parts, moments_part, &job);
+  clock = af_stage_ends(ws, AF_STAGE_MOMENTS, clock);
   double loss_sum = 0, weight_sum = 0;
   for (int y = 0; y < height; y++) loss_sum += job.row_sums[2 * y], weight_sum += job.row_sums[2 * y + 1];
   /* Both sums ran over three channels, so the mean over channels needs no further factor. */
@@ -168,5 +170,6 @@ static int l1_dssim(af_workspace *ws, const float *image, const float *target, c
   *loss = (float)(loss_sum / weight_sum);
   job.scale = (float)(1 / weight_sum);
   if (grad) af_parallel(parts, gradient_part, &job);
+  af_stage_ends(ws, AF_STAGE_LOSS_GRADIENT, clock);
   return AF_OK;
 }

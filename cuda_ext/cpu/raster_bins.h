@@ -228,16 +228,21 @@ static int make_bins(raster_job *job, int64_t n) {
   job->used = af_reserve(&ws->slots[AF_SLOT_USED], (size_t)blocks * sizeof(int32_t));
   void *saved = af_reserve(&ws->slots[AF_SLOT_SAVED], (size_t)n * AF_SPLAT * sizeof(float) + 4);
   if (!keys || !job->records || !job->counts || !job->starts || !job->used || !saved) return AF_NO_MEMORY;
+  double clock = af_seconds();
   job->order = sort_by_depth(keys, n, job->splats, &job->drawn);
+  clock = af_stage_ends(ws, AF_STAGE_SORT, clock);
   af_parallel(job->parts, bin_part, job);
   for (int part = 0; part < job->parts; part++)
     if (job->failed[part]) return AF_NO_MEMORY;
   int64_t pairs = place(job);
+  clock = af_stage_ends(ws, AF_STAGE_BIN, clock);
   job->list = pairs < 0 ? 0 : af_reserve(&ws->slots[AF_SLOT_LIST], (size_t)(pairs + 1) * sizeof(uint32_t));
   if (!job->list) return AF_NO_MEMORY;
   af_parallel(job->parts, fill_part, job);
   for (int64_t b = 0; b < blocks; b++) job->used[b] = job->starts[b + 1] - job->starts[b];
   if (n) memcpy(saved, job->splats, (size_t)n * AF_SPLAT * sizeof(float));
+  af_stage_ends(ws, AF_STAGE_FILL, clock);
+  ws->pairs_binned = pairs;
   ws->binned_splats = n;
   ws->binned_height = job->height, ws->binned_width = job->width, ws->binned_parts = job->parts;
   ws->binned_drawn = job->drawn;

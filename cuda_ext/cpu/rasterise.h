@@ -24,42 +24,67 @@ INLINE block_lanes lanes_of(const raster_job *job, int row, int col) {
   return b;
 }
 
-/* dx and dy from the mean to the lanes, and log2 of alpha before the ceiling. */
-INLINE void exponents(const record *r, const block_lanes *b, vf *dx, vf *dy, vf *e) {
-  *dx = b->x - r->mean_x;
-  vf across = r->log2_opacity - r->qa * *dx * *dx, mixed = r->qb * *dx;
-  for (int v = 0; v < VECTORS; v++) {
-    dy[v] = b->y[v] - r->mean_y;
-    e[v] = across - dy[v] * (r->qc * dy[v] + mixed);
+/* Entries whose alphas are computed ahead of being composited. The exponential is a chain of some fifty cycles, longer
+   than what a processor's scheduler looks ahead; so chains are computed ABREAST by ABREAST entries in lockstep. */
+#define CHUNK 8
+#define ABREAST (VECTORS < 4 ? 4 / VECTORS : 1)
+
+/* 2^exponent for up to CHUNK entries, 0 where that is below 1/255 and, if `ceiling`, at most AF_ALPHA_MAX. */
+INLINE void alphas_of(const raster_job *job, const uint32_t *list, int count, const block_lanes *b, int ceiling,
+                      vf (*alphas)[VECTORS]) {
+  for (int i = 0; i < count; i += ABREAST) {
+    vf e[ABREAST][VECTORS], f[ABREAST][VECTORS], p[ABREAST][VECTORS];
+    for (int k = 0; k < ABREAST; k++) {
+      const record *r = job->records + list[i + k < count ? i + k : i];
+      vf dx = b->x - r->mean_x;
+      vf across = r->log2_opacity - r->qa * dx * dx, mixed = r->qb * dx;
+      for (int v = 0; v < VECTORS; v++) {
+        vf dy = b->y[v] - r->mean_y;
+        e[k][v] = across - dy * (r->qc * dy + mixed);
+      }
+    }
+#define EACH for (int k = 0; k < ABREAST; k++) for (int v = 0; v < VECTORS; v++)
+    EACH f[k][v] = e[k][v] - ((e[k][v] + AF_ROUND_MAGIC) - AF_ROUND_MAGIC);
+    EACH p[k][v] = f[k][v] * AF_EXP2_C5 + AF_EXP2_C4;
+    EACH p[k][v] = p[k][v] * f[k][v] + AF_EXP2_C3;
+    EACH p[k][v] = p[k][v] * f[k][v] + AF_EXP2_C2;
+    EACH p[k][v] = p[k][v] * f[k][v] + AF_EXP2_C1;
+    EACH p[k][v] = p[k][v] * f[k][v] + AF_EXP2_C0;
+    EACH {
+      vf raw = (vf)((vi)p[k][v] + ((vi)(e[k][v] + AF_ROUND_MAGIC) << 23));
+      if (ceiling) raw = v_min(raw, v_set(AF_ALPHA_MAX));
+      alphas[i + k][v] = v_keep(raw, (vi)(e[k][v] >= AF_LOG2_ALPHA_MIN));
+    }
+#undef EACH
   }
 }
 
 /* Composites one block; returns how many entries it looked at. t: transmittance left, rgb: premultiplied colour. */
 INLINE int composite_block(const raster_job *job, const uint32_t *list, int count, const block_lanes *lanes, vf *t,
                            vf (*rgb)[VECTORS]) {
-  int i;
+  vf alphas[CHUNK + ABREAST - 1][VECTORS];
   for (int v = 0; v < VECTORS; v++) {
     t[v] = lanes->inside[v];
     rgb[0][v] = rgb[1][v] = rgb[2][v] = (vf){0};
   }
-  for (i = 0; i < count; i++) {
-    const record *r = job->records + list[i];
-    vf dx, dy[VECTORS], e[VECTORS];
-    vi open[VECTORS], any = (vi){0};
-    exponents(r, lanes, &dx, dy, e);
-    for (int v = 0; v < VECTORS; v++) any |= open[v] = t[v] >= AF_TRANSMITTANCE_MIN;
-    if (!v_any(any)) break;
-    for (int v = 0; v < VECTORS; v++) {
-      vi mask = (e[v] >= AF_LOG2_ALPHA_MIN) & open[v];
-      vf alpha = v_keep(v_min(v_exp2(e[v]), v_set(AF_ALPHA_MAX)), mask);
-      vf weight = alpha * t[v];
-      t[v] -= weight;
-      rgb[0][v] += weight * r->red;
-      rgb[1][v] += weight * r->green;
-      rgb[2][v] += weight * r->blue;
+  for (int i = 0; i < count; i += CHUNK) {
+    int ahead = count - i < CHUNK ? count - i : CHUNK;
+    vi any = (vi){0};
+    for (int v = 0; v < VECTORS; v++) any |= t[v] >= AF_TRANSMITTANCE_MIN;
+    if (!v_any(any)) return i;
+    alphas_of(job, list + i, ahead, lanes, 1, alphas);
+    for (int k = 0; k < ahead; k++) {
+      const record *r = job->records + list[i + k];
+      for (int v = 0; v < VECTORS; v++) {
+        vf weight = v_keep(alphas[k][v] * t[v], (vi)(t[v] >= AF_TRANSMITTANCE_MIN));
+        t[v] -= weight;
+        rgb[0][v] += weight * r->red;
+        rgb[1][v] += weight * r->green;
+        rgb[2][v] += weight * r->blue;
+      }
     }
   }
-  return i;
+  return count;
 }
 
 /* Blocks of a part: cut so that every part has about as many pairs; a block counts a little for itself. */
@@ -115,7 +140,12 @@ static void forward_part(int part, int parts, void *context) {
 static int forward_all(raster_job *job, int64_t n) {
   int status = make_bins(job, n);
   if (status) return status;
+  double clock = af_seconds();
   af_parallel(job->parts * FORWARD_PARTS_PER_THREAD, forward_part, job);
+  af_stage_ends(job->ws, AF_STAGE_COMPOSITE, clock);
+  int64_t looked = 0;
+  for (int64_t b = 0; b < (int64_t)job->rows * job->cols; b++) looked += job->used[b];
+  job->ws->pairs_composited = looked;
   return AF_OK;
 }
 
@@ -135,50 +165,101 @@ static int rasterise_over(af_workspace *ws, const float *splats, int64_t n, int 
   return forward_all(&job, n);
 }
 
-/* Gradients of one block, added to the part's rows: sums of v, v dx, v dy, v dx^2, v dx dy, v dy^2 (v = alpha dL/dalpha)
-   and of the colours' weights. */
+/* The same four-lane sums of two vectors side by side: the low half of the result is `a`'s, the high half `b`'s. */
+#if VL == 8
+#define PAIRED 2
+typedef vf vsum;
+INLINE vsum fold_pair(vf a, vf b) {
+  return (vf)_mm256_permute2f128_ps((__m256)a, (__m256)b, 0x20) + (vf)_mm256_permute2f128_ps((__m256)a, (__m256)b, 0x31);
+}
+INLINE vsum sums4(vsum a, vsum b, vsum c, vsum d) {
+  __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps((__m256)a, (__m256)b), _mm256_unpackhi_ps((__m256)a, (__m256)b));
+  __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps((__m256)c, (__m256)d), _mm256_unpackhi_ps((__m256)c, (__m256)d));
+  return (vf)_mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+}
+INLINE v4 half_of(vsum v, int which) {
+  return (v4)(which ? _mm256_extractf128_ps((__m256)v, 1) : _mm256_castps256_ps128((__m256)v));
+}
+#else
+#define PAIRED 1
+typedef v4 vsum;
+INLINE vsum sums4(vsum a, vsum b, vsum c, vsum d) { return v4_sums(a, b, c, d); }
+INLINE v4 half_of(vsum v, int which) {
+  (void)which;
+  return v;
+}
+#endif
+
+/* Adds an entry's sums (or two entries', PAIRED) over the block's lanes to its row: of q, q dx, q dy, q dx^2, q dx dy,
+   q dy^2 and of the weights times the picture's gradient. */
+INLINE void add_sums(const raster_job *job, const uint32_t *list, int count, const block_lanes *b,
+                     const vf (*g)[VECTORS], const vf (*q)[VECTORS], const vf (*weight)[VECTORS], float *rows) {
+  vf sums[PAIRED][6], dx[PAIRED];
+  for (int k = 0; k < PAIRED; k++) {
+    const record *r = job->records + list[k < count ? k : 0];
+    dx[k] = b->x - r->mean_x;
+    for (int v = 0; v < VECTORS; v++) {
+      vf dy = b->y[v] - r->mean_y, qv = q[k][v], qy = qv * dy, w = weight[k][v];
+      vf *s = sums[k];
+      if (!v) {
+        s[0] = qv, s[1] = qy, s[2] = qy * dy, s[3] = w * g[0][v], s[4] = w * g[1][v], s[5] = w * g[2][v];
+      } else {
+        s[0] += qv, s[1] += qy, s[2] += qy * dy, s[3] += w * g[0][v], s[4] += w * g[1][v], s[5] += w * g[2][v];
+      }
+    }
+  }
+  vsum s[6];
+#if PAIRED == 2
+  vsum x = (vf)_mm256_permute2f128_ps((__m256)dx[0], (__m256)dx[1], 0x20);
+  for (int c = 0; c < 6; c++) s[c] = fold_pair(sums[0][c], sums[1][c]);
+#else
+  vsum x = v_first4(dx[0]);
+  for (int c = 0; c < 6; c++) s[c] = v_fold4(sums[0][c]);
+#endif
+  /* Columns are summed first: what x adds to a moment is the same in every row. */
+  vsum qx = s[0] * x, low = sums4(s[0], qx, s[1], qx * x), high = sums4(s[1] * x, s[2], s[3], s[4]);
+  vsum blue = sums4(s[5], s[5], s[5], s[5]);
+  for (int k = 0; k < count; k++) {
+    float *row = rows + (int64_t)list[k] * GRAD_ROW;
+    v4 first, second;
+    memcpy(&first, row, sizeof first);
+    memcpy(&second, row + 4, sizeof second);
+    first += half_of(low, k);
+    second += half_of(high, k);
+    memcpy(row, &first, sizeof first);
+    memcpy(row + 4, &second, sizeof second);
+    row[8] += half_of(blue, k)[0];
+  }
+}
+
+/* Gradients of one block, added to the part's rows; q = alpha dL/dalpha. Alphas, then what runs from front to back, then
+   the sums: each step has its own loop over a chunk, so that no chain of one entry holds up the next. */
 INLINE void backward_block(const raster_job *job, const uint32_t *list, int count, const block_lanes *lanes,
                            const vf (*g)[VECTORS], vf *behind, float *rows) {
-  vf t[VECTORS];
+  vf t[VECTORS], alphas[CHUNK + ABREAST - 1][VECTORS], q[CHUNK + PAIRED - 1][VECTORS], weights[CHUNK + PAIRED - 1][VECTORS];
   for (int v = 0; v < VECTORS; v++) t[v] = lanes->inside[v];
-  for (int i = 0; i < count; i++) {
-    const record *r = job->records + list[i];
-    vf dx, dy[VECTORS], e[VECTORS], q_sum, qy_sum, qyy_sum, colour[3];
-    vi mask[VECTORS], any = (vi){0};
-    exponents(r, lanes, &dx, dy, e);
-    for (int v = 0; v < VECTORS; v++) {
-      mask[v] = (e[v] >= AF_LOG2_ALPHA_MIN) & (t[v] >= AF_TRANSMITTANCE_MIN);
-      any |= mask[v];
+  memset(q, 0, sizeof q);
+  memset(weights, 0, sizeof weights);
+  for (int i = 0; i < count; i += CHUNK) {
+    int ahead = count - i < CHUNK ? count - i : CHUNK;
+    alphas_of(job, list + i, ahead, lanes, 0, alphas);
+    for (int k = 0; k < ahead; k++) {
+      const record *r = job->records + list[i + k];
+      for (int v = 0; v < VECTORS; v++) {
+        vf raw = v_keep(alphas[k][v], (vi)(t[v] >= AF_TRANSMITTANCE_MIN));
+        vf alpha = v_min(raw, v_set(AF_ALPHA_MAX));
+        vf weight = alpha * t[v];
+        vf along = weight * (g[0][v] * r->red + g[1][v] * r->green + g[2][v] * r->blue);
+        behind[v] -= along;
+        /* The ceiling stops the gradient. */
+        q[k][v] = v_keep(along - behind[v] * (alpha / (1.0f - alpha)), (vi)(raw <= AF_ALPHA_MAX));
+        weights[k][v] = weight;
+        t[v] -= weight;
+      }
     }
-    if (!v_any(any)) continue;
-    for (int v = 0; v < VECTORS; v++) {
-      vf raw = v_exp2(e[v]);
-      vf alpha = v_keep(v_min(raw, v_set(AF_ALPHA_MAX)), mask[v]);
-      vf weight = alpha * t[v];
-      vf along = g[0][v] * r->red + g[1][v] * r->green + g[2][v] * r->blue;
-      behind[v] -= weight * along;
-      /* The ceiling stops the gradient. */
-      vf q = v_keep(weight * along - behind[v] * alpha / (1.0f - alpha), (vi)(raw <= AF_ALPHA_MAX));
-      t[v] -= weight;
-      vf qy = q * dy[v];
-      q_sum = v ? q_sum + q : q;
-      qy_sum = v ? qy_sum + qy : qy;
-      qyy_sum = v ? qyy_sum + qy * dy[v] : qy * dy[v];
-      for (int c = 0; c < 3; c++) colour[c] = v ? colour[c] + weight * g[c][v] : weight * g[c][v];
-    }
-    /* Columns are summed first: what x adds to a moment is the same in every row. */
-    v4 x = v_first4(dx), q = v_fold4(q_sum), qy = v_fold4(qy_sum), qx = q * x;
-    v4 low, high, blue = v_fold4(colour[2]);
-    v4 add_low = v4_sums(q, qx, qy, qx * x);
-    v4 add_high = v4_sums(qy * x, v_fold4(qyy_sum), v_fold4(colour[0]), v_fold4(colour[1]));
-    float *row = rows + (int64_t)list[i] * GRAD_ROW;
-    memcpy(&low, row, sizeof low);
-    memcpy(&high, row + 4, sizeof high);
-    low += add_low;
-    high += add_high;
-    memcpy(row, &low, sizeof low);
-    memcpy(row + 4, &high, sizeof high);
-    row[8] += (blue[0] + blue[2]) + (blue[1] + blue[3]);
+    for (int k = 0; k < ahead; k += PAIRED)
+      add_sums(job, list + i + k, ahead - k < PAIRED ? ahead - k : PAIRED, lanes, g, (const vf(*)[VECTORS])(q + k),
+               (const vf(*)[VECTORS])(weights + k), rows);
   }
 }
 
@@ -249,8 +330,11 @@ static int rasterise_backward(af_workspace *ws, const float *splats, int64_t n, 
   size_t bytes = ((size_t)job.backward_parts * job.drawn * GRAD_ROW + 1) * sizeof(float);
   job.grad_rows = af_reserve(&ws->slots[AF_SLOT_GRAD_ROWS], bytes);
   if (!job.grad_rows) return AF_NO_MEMORY;
+  double clock = af_seconds();
   memset(grad_splats, 0, (size_t)n * AF_SPLAT * sizeof(float));
   af_parallel(job.backward_parts, backward_part, &job);
+  clock = af_stage_ends(ws, AF_STAGE_BACKWARD, clock);
   af_parallel(job.parts, gather_part, &job);
+  af_stage_ends(ws, AF_STAGE_GATHER, clock);
   return AF_OK;
 }
