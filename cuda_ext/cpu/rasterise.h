@@ -7,21 +7,28 @@
 /* Pixel centres of a block's lanes, row by row: lane = 4 y + x, so that x is the same in every vector. */
 typedef struct { vf x, y[VECTORS], inside[VECTORS]; } block_lanes;
 
+static const float lane_x[LANES] = {0.5f, 1.5f, 2.5f, 3.5f, 0.5f, 1.5f, 2.5f, 3.5f,
+                                    0.5f, 1.5f, 2.5f, 3.5f, 0.5f, 1.5f, 2.5f, 3.5f};
+static const float lane_y[LANES] = {0.5f, 0.5f, 0.5f, 0.5f, 1.5f, 1.5f, 1.5f, 1.5f,
+                                    2.5f, 2.5f, 2.5f, 2.5f, 3.5f, 3.5f, 3.5f, 3.5f};
+
 INLINE block_lanes lanes_of(const raster_job *job, int row, int col) {
   block_lanes b;
-  float x[LANES], y[LANES], inside[LANES];
-  for (int l = 0; l < LANES; l++) {
-    int px = col * BLOCK + l % BLOCK, py = row * BLOCK + l / BLOCK;
-    x[l] = (float)px + 0.5f;
-    y[l] = (float)py + 0.5f;
-    inside[l] = px < job->width && py < job->height ? 1.0f : 0.0f;
-  }
-  b.x = v_load(x);
+  b.x = v_load(lane_x) + (float)(col * BLOCK);
+  vi across = b.x < (float)job->width;
   for (int v = 0; v < VECTORS; v++) {
-    b.y[v] = v_load(y + v * VL);
-    b.inside[v] = v_load(inside + v * VL);
+    b.y[v] = v_load(lane_y + v * VL) + (float)(row * BLOCK);
+    b.inside[v] = v_keep(v_set(1.0f), across & (vi)(b.y[v] < (float)job->height));
   }
   return b;
+}
+
+/* Four pixels' channels to four channels' pixels, and back. */
+INLINE void transpose4(v4 *r) {
+  v4 a = __builtin_shuffle(r[0], r[1], (i4){0, 4, 1, 5}), b = __builtin_shuffle(r[0], r[1], (i4){2, 6, 3, 7});
+  v4 c = __builtin_shuffle(r[2], r[3], (i4){0, 4, 1, 5}), d = __builtin_shuffle(r[2], r[3], (i4){2, 6, 3, 7});
+  r[0] = __builtin_shuffle(a, c, (i4){0, 1, 4, 5}), r[1] = __builtin_shuffle(a, c, (i4){2, 3, 6, 7});
+  r[2] = __builtin_shuffle(b, d, (i4){0, 1, 4, 5}), r[3] = __builtin_shuffle(b, d, (i4){2, 3, 6, 7});
 }
 
 /* Entries whose alphas are computed ahead of being composited. The exponential is a chain of some fifty cycles, longer
@@ -103,6 +110,45 @@ INLINE void spread(const vf *v, float *lanes) {
   for (int i = 0; i < VECTORS; i++) v_store(lanes + i * VL, v[i]);
 }
 
+/* Four pixels of a row at once, with the same result as one by one; 0 where this target has no instructions for it. */
+INLINE int write_four(const raster_job *job, int64_t at, int lane, float (*channel)[LANES], const float *ts) {
+  v4 r[4];
+  for (int c = 0; c < 3; c++) memcpy(&r[c], channel[c] + lane, sizeof r[c]);
+  memcpy(&r[3], ts + lane, sizeof r[3]);
+  if (job->image) {
+    r[3] = 1.0f - r[3];
+    transpose4(r);
+    memcpy(job->image + at * 4, r, sizeof r);
+    return 1;
+  }
+#if defined(__SSE2__)
+  transpose4(r);
+  /* Twelve bytes by whole words: single bytes gathered in memory would stall the load that follows. */
+  uint64_t low, first, second;
+  uint32_t high;
+  const uint8_t *behind = job->background + at * 3;
+  memcpy(&low, behind, 8);
+  memcpy(&high, behind + 8, 4);
+  uint32_t pixels[4] = {(uint32_t)low, (uint32_t)(low >> 24), (uint32_t)(low >> 48) | high << 16, high >> 8};
+  __m128i words[4], zero = _mm_setzero_si128();
+  for (int x = 0; x < 4; x++) {
+    __m128i wide = _mm_unpacklo_epi16(_mm_unpacklo_epi8(_mm_cvtsi32_si128((int)pixels[x]), zero), zero);
+    v4 value = 255.0f * r[x] + __builtin_shuffle(r[x], (i4){3, 3, 3, 3}) * (v4)_mm_cvtepi32_ps(wide);
+    /* NaN becomes 0: the instruction gives its second operand then. */
+    words[x] = _mm_cvtps_epi32(_mm_min_ps(_mm_max_ps((__m128)value, _mm_setzero_ps()), _mm_set1_ps(255.0f)));
+  }
+  __m128i packed = _mm_packus_epi16(_mm_packs_epi32(words[0], words[1]), _mm_packs_epi32(words[2], words[3]));
+  first = (uint64_t)_mm_cvtsi128_si64(packed), second = (uint64_t)_mm_cvtsi128_si64(_mm_unpackhi_epi64(packed, packed));
+  low = (first & 0xffffff) | (first >> 32 & 0xffffff) << 24 | second << 48;
+  high = (uint32_t)(second >> 16 & 0xff) | (uint32_t)(second >> 32 & 0xffffff) << 8;
+  memcpy(job->out + at * 3, &low, 8);
+  memcpy(job->out + at * 3 + 8, &high, 4);
+  return 1;
+#else
+  return 0;
+#endif
+}
+
 static void forward_part(int part, int parts, void *context) {
   raster_job *job = context;
   int64_t end = first_block(job, job->starts, part + 1, parts);
@@ -113,11 +159,13 @@ static void forward_part(int part, int parts, void *context) {
     block_lanes lanes = lanes_of(job, row, col);
     vf t[VECTORS], rgb[3][VECTORS];
     float ts[LANES], channel[3][LANES];
-    job->used[b] = composite_block(job, job->list + job->starts[b], job->starts[b + 1] - job->starts[b], &lanes, t, rgb);
+    job->used[b] = composite_block(job, job->list + job->starts[b], job->starts[b + 1] - job->starts[b] - 1, &lanes, t,
+                                   rgb);
     spread(t, ts);
     for (int c = 0; c < 3; c++) spread(rgb[c], channel[c]);
     for (int y = 0; y < rows; y++) {
       int64_t at = (int64_t)(row * BLOCK + y) * job->width + col * BLOCK;
+      if (cols == BLOCK && write_four(job, at, y * BLOCK, channel, ts)) continue;
       for (int x = 0; x < cols; x++) {
         int l = y * BLOCK + x;
         if (job->image) {
@@ -137,8 +185,8 @@ static void forward_part(int part, int parts, void *context) {
   }
 }
 
-static int forward_all(raster_job *job, int64_t n) {
-  int status = make_bins(job, n);
+static int forward_all(raster_job *job, int64_t n, int keep) {
+  int status = make_bins(job, n, keep);
   if (status) return status;
   double clock = af_seconds();
   af_parallel(job->parts * FORWARD_PARTS_PER_THREAD, forward_part, job);
@@ -153,7 +201,7 @@ static int rasterise(af_workspace *ws, const float *splats, int64_t n, int heigh
   raster_job job;
   lay_out(&job, ws, splats, height, width);
   job.image = image;
-  return forward_all(&job, n);
+  return forward_all(&job, n, 1);
 }
 
 static int rasterise_over(af_workspace *ws, const float *splats, int64_t n, int height, int width,
@@ -162,7 +210,7 @@ static int rasterise_over(af_workspace *ws, const float *splats, int64_t n, int 
   lay_out(&job, ws, splats, height, width);
   job.background = background;
   job.out = out;
-  return forward_all(&job, n);
+  return forward_all(&job, n, 0);
 }
 
 /* The same four-lane sums of two vectors side by side: the low half of the result is `a`'s, the high half `b`'s. */
@@ -267,23 +315,26 @@ static void backward_part(int part, int parts, void *context) {
   raster_job *job = context;
   float *rows = job->grad_rows + (int64_t)part * job->drawn * GRAD_ROW;
   memset(rows, 0, (size_t)job->drawn * GRAD_ROW * sizeof(float));
-  int64_t end = first_block(job, job->starts, part + 1, parts);
-  for (int64_t b = first_block(job, job->starts, part, parts); b < end; b++) {
+  int64_t end = first_block(job, job->used_before, part + 1, parts);
+  for (int64_t b = first_block(job, job->used_before, part, parts); b < end; b++) {
     if (!job->used[b]) continue;
     int row = (int)(b / job->cols), col = (int)(b % job->cols);
     block_lanes lanes = lanes_of(job, row, col);
-    float grads[4][LANES] = {{0}}, behinds[LANES] = {0};
+    float grads[3][LANES] = {{0}}, behinds[LANES] = {0};
     vf g[3][VECTORS], behind[VECTORS];
-    for (int l = 0; l < LANES; l++) {
-      int px = col * BLOCK + l % BLOCK, py = row * BLOCK + l / BLOCK;
-      if (px >= job->width || py >= job->height) continue;
-      const float *pixel = job->image_in + ((int64_t)py * job->width + px) * 4;
-      const float *grad = job->grad_image + ((int64_t)py * job->width + px) * 4;
-      for (int c = 0; c < 3; c++) {
-        grads[c][l] = grad[c];
-        behinds[l] += grad[c] * pixel[c];
-      }
-      behinds[l] -= grad[3] * (1.0f - pixel[3]);
+    int rows_inside = job->height - row * BLOCK < BLOCK ? job->height - row * BLOCK : BLOCK;
+    int cols_inside = job->width - col * BLOCK < BLOCK ? job->width - col * BLOCK : BLOCK;
+    for (int y = 0; y < rows_inside; y++) {
+      int64_t at = ((int64_t)(row * BLOCK + y) * job->width + col * BLOCK) * 4;
+      size_t bytes = (size_t)cols_inside * sizeof(v4);
+      v4 pixel[4] = {{0}}, grad[4] = {{0}};
+      memcpy(pixel, job->image_in + at, bytes);
+      memcpy(grad, job->grad_image + at, bytes);
+      transpose4(pixel);
+      transpose4(grad);
+      v4 sum = grad[0] * pixel[0] + grad[1] * pixel[1] + grad[2] * pixel[2] - grad[3] * (1.0f - pixel[3]);
+      memcpy(behinds + y * BLOCK, &sum, sizeof sum);
+      for (int c = 0; c < 3; c++) memcpy(grads[c] + y * BLOCK, &grad[c], sizeof grad[c]);
     }
     for (int v = 0; v < VECTORS; v++) {
       for (int c = 0; c < 3; c++) g[c][v] = v_load(grads[c] + v * VL);
@@ -323,14 +374,19 @@ static int rasterise_backward(af_workspace *ws, const float *splats, int64_t n, 
   job.grad_image = grad_image;
   job.grad_splats = grad_splats;
   if (!bins_are_current(&job, n)) {
-    int status = make_bins(&job, n);
+    int status = make_bins(&job, n, 1);
     if (status) return status;
+    for (int64_t b = 0; b < (int64_t)job.rows * job.cols; b++) job.used[b] = job.starts[b + 1] - job.starts[b] - 1;
   }
   job.backward_parts = job.parts > 1 ? job.parts * BACKWARD_PARTS_PER_THREAD : 1;
   size_t bytes = ((size_t)job.backward_parts * job.drawn * GRAD_ROW + 1) * sizeof(float);
   job.grad_rows = af_reserve(&ws->slots[AF_SLOT_GRAD_ROWS], bytes);
-  if (!job.grad_rows) return AF_NO_MEMORY;
+  int64_t blocks = (int64_t)job.rows * job.cols;
+  job.used_before = af_reserve(&ws->slots[AF_SLOT_USED_BEFORE], (size_t)(blocks + 1) * sizeof(int32_t));
+  if (!job.grad_rows || !job.used_before) return AF_NO_MEMORY;
   double clock = af_seconds();
+  job.used_before[0] = 0;
+  for (int64_t b = 0; b < blocks; b++) job.used_before[b + 1] = job.used_before[b] + job.used[b];
   memset(grad_splats, 0, (size_t)n * AF_SPLAT * sizeof(float));
   af_parallel(job.backward_parts, backward_part, &job);
   clock = af_stage_ends(ws, AF_STAGE_BACKWARD, clock);
