@@ -170,9 +170,8 @@ def processor() -> str:
     """The processor's name, as the system gives it, with family and model where the name does not tell them."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        fields = dict(
-            (part.strip() for part in line.split(":", 1)) for line in cpuinfo.read_text().splitlines() if ":" in line
-        )
+        parts = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
+        fields = {key.strip(): value.strip() for key, _, value in parts}
         if "model name" in fields:
             numbers = ", ".join(f"{k.removeprefix('cpu ')} {fields[k]}" for k in ("cpu family", "model") if k in fields)
             return f"{fields['model name']} ({numbers})" if numbers else fields["model name"]

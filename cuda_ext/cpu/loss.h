@@ -5,7 +5,6 @@
 #include "cpu/table.h"
 #include "shared/ssim.h"
 
-#define TAPS (2 * AF_SSIM_HALF + 1)
 #define PAD 16 /* floats of zero on both sides of a blurred row: five taps of three channels, rounded up */
 
 typedef struct {

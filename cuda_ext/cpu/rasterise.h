@@ -2,7 +2,7 @@
    back as well: what lies behind a splat is the pixel's whole minus what was passed already, one scalar a pixel. */
 #include "cpu/table.h"
 
-#define GRAD_ROW 12
+#define GRAD_ROW 16
 
 /* Pixel centres of a block's lanes, row by row: lane = 4 y + x, so that x is the same in every vector. */
 typedef struct { vf x, y[VECTORS], inside[VECTORS]; } block_lanes;
@@ -33,7 +33,7 @@ INLINE void transpose4(v4 *r) {
 
 /* Entries whose alphas are computed ahead of being composited. The exponential is a chain of some fifty cycles, longer
    than what a processor's scheduler looks ahead; so chains are computed ABREAST by ABREAST entries in lockstep. */
-#define CHUNK 8
+#define CHUNK 16
 #define ABREAST (VECTORS < 4 ? 4 / VECTORS : 1)
 
 /* 2^exponent for up to CHUNK entries, 0 where that is below 1/255 and, if `ceiling`, at most AF_ALPHA_MAX. */
@@ -284,29 +284,39 @@ INLINE void add_sums(const raster_job *job, const uint32_t *list, int count, con
    the sums: each step has its own loop over a chunk, so that no chain of one entry holds up the next. */
 INLINE void backward_block(const raster_job *job, const uint32_t *list, int count, const block_lanes *lanes,
                            const vf (*g)[VECTORS], vf *behind, float *rows) {
-  vf t[VECTORS], alphas[CHUNK + ABREAST - 1][VECTORS], q[CHUNK + PAIRED - 1][VECTORS], weights[CHUNK + PAIRED - 1][VECTORS];
+  vf t[VECTORS], alphas[CHUNK + ABREAST - 1][VECTORS];
+  vf q[CHUNK + PAIRED - 1][VECTORS], weights[CHUNK + PAIRED - 1][VECTORS];
+  uint32_t ids[CHUNK];
   for (int v = 0; v < VECTORS; v++) t[v] = lanes->inside[v];
   memset(q, 0, sizeof q);
   memset(weights, 0, sizeof weights);
   for (int i = 0; i < count; i += CHUNK) {
     int ahead = count - i < CHUNK ? count - i : CHUNK;
     alphas_of(job, list + i, ahead, lanes, 0, alphas);
+    int kept = 0;
     for (int k = 0; k < ahead; k++) {
       const record *r = job->records + list[i + k];
+      __builtin_prefetch(rows + (int64_t)list[i + k] * GRAD_ROW, 1);
+      vi some = (vi){0};
       for (int v = 0; v < VECTORS; v++) {
-        vf raw = v_keep(alphas[k][v], (vi)(t[v] >= AF_TRANSMITTANCE_MIN));
+        vi open = t[v] >= AF_TRANSMITTANCE_MIN;
+        vf raw = v_keep(alphas[k][v], open);
         vf alpha = v_min(raw, v_set(AF_ALPHA_MAX));
         vf weight = alpha * t[v];
         vf along = weight * (g[0][v] * r->red + g[1][v] * r->green + g[2][v] * r->blue);
         behind[v] -= along;
         /* The ceiling stops the gradient. */
-        q[k][v] = v_keep(along - behind[v] * (alpha / (1.0f - alpha)), (vi)(raw <= AF_ALPHA_MAX));
-        weights[k][v] = weight;
+        q[kept][v] = v_keep(along - behind[v] * (alpha / (1.0f - alpha)), (vi)(raw <= AF_ALPHA_MAX));
+        weights[kept][v] = weight;
         t[v] -= weight;
+        some |= raw > 0.0f;
       }
+      /* An entry that reached no pixel is overwritten by the next. */
+      ids[kept] = list[i + k];
+      kept += v_any(some);
     }
-    for (int k = 0; k < ahead; k += PAIRED)
-      add_sums(job, list + i + k, ahead - k < PAIRED ? ahead - k : PAIRED, lanes, g, (const vf(*)[VECTORS])(q + k),
+    for (int k = 0; k < kept; k += PAIRED)
+      add_sums(job, ids + k, kept - k < PAIRED ? kept - k : PAIRED, lanes, g, (const vf(*)[VECTORS])(q + k),
                (const vf(*)[VECTORS])(weights + k), rows);
   }
 }
