@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import platform
 import statistics
 import time
@@ -179,12 +180,13 @@ def processor() -> str:
 
 
 def machine() -> dict[str, object]:
-    """Processor, instruction sets and versions, for a report."""
+    """Processor, instruction sets, versions and how busy other programs keep it, for a report."""
     return {
         "processor": processor(),
         "cpus": native.threads(),
         "instruction_sets": native.available_isas(),
         "torch": torch.__version__,
+        "load_average_before": [round(load, 2) for load in os.getloadavg()],
     }
 
 
