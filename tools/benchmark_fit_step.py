@@ -1,6 +1,7 @@
 """One training step and one run-time frame, native against reference in the same run; prints JSON.
 
-    python tools/benchmark_fit_step.py --out step.json
+    python tools/benchmark_fit_step.py --output step.json
+    python tools/benchmark_fit_step.py --bases 20 --cases 256:10000 512:20000 --threads 1 2
 
 The scene is a made-up head (an ellipsoid's shell) over a made-up torso, filled with opaque-ish splats of a few pixels.
 Times are medians of wall-clock milliseconds; the reference runs far fewer times, being slow.
@@ -10,77 +11,33 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from benchmark_scene import (
+    ATTRIBUTE_BYTES,
+    BACKWARD_FLOPS_PER_LANE,
+    FORWARD_FLOPS_PER_LANE,
+    Ceilings,
+    Scene,
+    loss_gflop,
+    machine,
+    make_scene,
+    profile,
+    raster_gflop,
+    set_threads,
+)
 
 from avatarfit import ops
 from avatarfit.ops import native
 
 LR = torch.full((14,), 1e-3)
-
-
-@dataclass
-class Scene:
-    """Every tensor of a step; shapes as in `avatarfit.ops`."""
-
-    base: torch.Tensor
-    deltas: torch.Tensor
-    weights: torch.Tensor
-    group: torch.Tensor
-    skin: torch.Tensor
-    head: torch.Tensor
-    torso: torch.Tensor
-    target: torch.Tensor
-    weight: torch.Tensor
-    background: torch.Tensor
-    size_px: int
-
-    @property
-    def camera(self) -> tuple[float, float, float, int, int]:
-        """Arguments of `project` after the matrices."""
-        return 2.34 * self.size_px, self.size_px / 2, self.size_px / 2, self.size_px, self.size_px
-
-
-def make_scene(gaussians: int, bases: int, groups: int, size_px: int, seed: int = 0) -> Scene:
-    """A head-like shell (60 % of the Gaussians) over shoulders, 60 cm away."""
-    random = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=random)
-
-    direction = torch.nn.functional.normalize(normal(gaussians, 3), dim=1)
-    on_head = torch.arange(gaussians) < 0.6 * gaussians
-    radii = torch.where(on_head[:, None], torch.tensor([7.5, 10.5, 9.0]), torch.tensor([20.0, 8.0, 9.0]))
-    center = torch.where(on_head[:, None], torch.tensor([0.0, -4.0, 60.0]), torch.tensor([0.0, 16.0, 62.0]))
-    base = torch.zeros(gaussians, 14)
-    base[:, :3] = center + radii * direction * (1 + 0.02 * normal(gaussians, 1))
-    base[:, 3:7] = normal(gaussians, 4)
-    base[:, 7:10] = math.log(0.25 * math.sqrt(12000 / gaussians)) + 0.4 * normal(gaussians, 3)
-    base[:, 10] = 1 + normal(gaussians)
-    base[:, 11:] = torch.rand(gaussians, 3, generator=random)
-    identity = torch.eye(3, 4)
-    return Scene(
-        base=base,
-        deltas=0.01 * normal(gaussians, bases, 14),
-        weights=normal(groups, bases),
-        group=torch.randint(0, groups, (gaussians,), generator=random, dtype=torch.int32),
-        skin=on_head.float(),
-        head=identity.clone(),
-        torso=identity.clone(),
-        target=torch.rand(size_px, size_px, 3, generator=random),
-        weight=torch.ones(size_px, size_px),
-        background=torch.zeros(size_px, size_px, 3, dtype=torch.uint8),
-        size_px=size_px,
-    )
 
 
 def measure(scene: Scene, backend: str, repeats: int) -> dict[str, float]:
@@ -143,14 +100,19 @@ def measure(scene: Scene, backend: str, repeats: int) -> dict[str, float]:
     return {name: round(statistics.median(values), 3) for name, values in times.items()}
 
 
-def processor() -> str:
-    """The processor's name, as the system gives it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def bound(scene: Scene, ceilings: Ceilings, figures: dict[str, float]) -> dict[str, float]:
+    """Least milliseconds of each stage by the ceilings: the work counted, every array from memory once."""
+    n, k, _ = scene.deltas.shape
+    pairs, pixels = figures["pairs_composited"], scene.size_px**2
+    deltas_gb = 1e-9 * n * k * ATTRIBUTE_BYTES
+    return {
+        "blend": ceilings.bound_ms(1e-9 * n * k * 28, deltas_gb),
+        "rasterise": ceilings.bound_ms(raster_gflop(pairs, FORWARD_FLOPS_PER_LANE), 1e-9 * 16 * pixels),
+        "rasterise_backward": ceilings.bound_ms(raster_gflop(pairs, BACKWARD_FLOPS_PER_LANE), 1e-9 * 32 * pixels),
+        "loss": ceilings.bound_ms(loss_gflop(scene.size_px), 1e-9 * 60 * pixels),
+        # Adam reads and writes the deltas and both moments.
+        "blend_adam_step": ceilings.bound_ms(1e-9 * n * k * 14 * 16, 0, 3 * deltas_gb),
+    }
 
 
 def main() -> None:
@@ -160,44 +122,62 @@ def main() -> None:
     parser.add_argument("--bases", type=int, default=12)
     parser.add_argument("--groups", type=int, default=3)
     parser.add_argument("--size-px", type=int, default=256)
+    parser.add_argument("--cases", nargs="*", help="SIZE:GAUSSIANS, any number, in place of --size-px and --gaussians")
     parser.add_argument("--repeats", type=int, default=60)
     parser.add_argument("--reference-repeats", type=int, default=1, help="0 leaves the reference out")
-    parser.add_argument("--threads", type=int, default=0, help="0: as many as the library takes by itself")
+    parser.add_argument("--threads", type=int, nargs="*", help="default: as many as the library takes by itself")
     parser.add_argument("--isas", nargs="*", help="instruction sets to measure; default: the one in use")
     parser.add_argument("--keep-freed-memory", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--output", type=Path, help="also write the JSON here")
     options = parser.parse_args()
-    if options.threads:
-        native.set_threads(options.threads)
-    torch.set_num_threads(native.threads())
-    kept = native.keep_freed_memory() if options.keep_freed_memory else False
-    scene = make_scene(options.gaussians, options.bases, options.groups, options.size_px)
-    with torch.no_grad():
-        attributes = ops.blend(scene.base, scene.deltas, scene.weights, scene.group)
-        drawn = int((ops.project(attributes, scene.skin, scene.head, scene.torso, *scene.camera)[:, 9] > 0).sum())
-    report: dict[str, object] = {
+    cases = [tuple(map(int, case.split(":"))) for case in options.cases or [f"{options.size_px}:{options.gaussians}"]]
+    threads = options.threads or [native.threads()]
+    report: dict[str, Any] = {
         "benchmark": "fit_step",
-        "machine": {"processor": processor(), "threads": native.threads(), "torch": torch.__version__},
-        "scene": {
-            "gaussians": options.gaussians,
-            "gaussians_in_view": drawn,
-            "bases": options.bases,
-            "groups": options.groups,
-            "size_px": options.size_px,
-        },
-        "keep_freed_memory": kept,
+        "machine": machine(),
+        "keep_freed_memory": native.keep_freed_memory() if options.keep_freed_memory else False,
         "unit": "ms, median",
         "repeats": options.repeats,
+        "ceilings": {},
+        "scenes": [],
     }
-    for isa in options.isas or [native.isa()]:
-        native.set_isa(isa)
-        report[f"cpu_{isa}"] = cpu = measure(scene, "cpu", options.repeats)
-    if options.reference_repeats:
-        report["reference"] = reference = measure(scene, "reference", options.reference_repeats)
-        report["reference_over_cpu"] = {name: round(reference[name] / cpu[name], 1) for name in cpu}
+    ceilings: dict[int, Ceilings] = {}
+    for count in threads:
+        set_threads(count)
+        ceilings[count] = Ceilings.measure()
+        report["ceilings"][f"{count}_threads"] = ceilings[count].describe()
+    fastest = native.isa()
+    for size_px, gaussians in cases:
+        scene = make_scene(gaussians, options.bases, options.groups, size_px)
+        entry: dict[str, Any] = {"scene": scene.describe(), "native": []}
+        report["scenes"].append(entry)
+        for isa in options.isas or [fastest]:
+            native.set_isa(isa)
+            for count in threads:
+                set_threads(count)
+                times = measure(scene, "cpu", options.repeats)
+                figures = profile()
+                bounds = bound(scene, ceilings[count], figures)
+                entry["native"].append(
+                    {
+                        "isa": isa,
+                        "threads": count,
+                        "ms": times,
+                        "pairs_listed": int(figures["pairs_binned"]),
+                        "pairs_composited": int(figures["pairs_composited"]),
+                        "bound_ms": {name: round(value, 3) for name, value in bounds.items()},
+                        "share_of_bound": round(sum(bounds.values()) / times["step"], 3),
+                    }
+                )
+        native.set_isa(fastest)
+        if options.reference_repeats:
+            entry["reference_ms"] = reference = measure(scene, "reference", options.reference_repeats)
+            last = entry["native"][-1]["ms"]
+            entry["reference_over_native"] = {name: round(reference[name] / last[name], 1) for name in last}
     text = json.dumps(report, indent=2)
-    if options.out:
-        options.out.write_text(text + "\n")
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(text + "\n")
     sys.stdout.write(text + "\n")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -13,9 +16,17 @@ from avatarfit.ops.project import project
 from avatarfit.ops.rasterise import rasterise_over
 
 
+@functools.cache
+def _render_over_half() -> Any:
+    library = native.load()
+    call = library.af_render_over_half
+    call.argtypes, call.restype = library.af_render_over.argtypes, library.af_render_over.restype
+    return call
+
+
 def render_frame(
     base: Tensor,  # [N, 14]
-    deltas: Tensor,  # [N, K, 14]
+    deltas: Tensor,  # [N, K, 14], float16 where memory is to be spared
     weights: Tensor,  # [G, K]
     group: Tensor,  # [N] int32
     skin: Tensor,  # [N]
@@ -30,7 +41,8 @@ def render_frame(
 ) -> Tensor:
     """The same as `rasterise_over(project(blend(...), ...), background)`, with nothing allocated but the picture.
 
-    The picture's size is the background's. No gradient.
+    The picture's size is the background's. No gradient. Deltas in half precision, as an avatar file keeps them, are
+    read as they are: half the bytes of what bounds the blend, and the same picture as of their float32 copy.
 
     Returns:
         uint8 [H, W, 3].
@@ -46,7 +58,7 @@ def render_frame(
     camera = (float(focal_px), float(center_x_px), float(center_y_px), width_px, height_px)
     with torch.no_grad():
         if not wants_native(backend, base):
-            attributes = blend(base, deltas, weights, group, backend=backend)
+            attributes = blend(base, deltas.to(base.dtype), weights, group, backend=backend)
             splats = project(attributes, skin, head, torso, *camera, backend=backend)
             return rasterise_over(splats, background, backend=backend)
         check_size("height_px", height_px)
@@ -55,10 +67,12 @@ def render_frame(
             raise ValueError(f"focal_px came as {focal_px}; wanted a positive length")
         n, k = base.shape[0], deltas.shape[1]
         out = torch.empty_like(background)
-        status = native.load().af_render_over(
+        half = deltas.dtype == torch.float16
+        call = _render_over_half() if half else native.load().af_render_over
+        status = call(
             native.workspace(),
             pointer("base", base, (n, layout.ATTRIBUTE_COUNT)),
-            pointer("deltas", deltas, (n, k, layout.ATTRIBUTE_COUNT)),
+            pointer("deltas", deltas, (n, k, layout.ATTRIBUTE_COUNT), torch.float16 if half else torch.float32),
             pointer("weights", weights, (None, k)),
             pointer("group", group, (n,), torch.int32),
             n, k, weights.shape[0],

@@ -5,6 +5,10 @@
 #endif
 #include <string.h>
 
+#if AF_HAVE_AVX2
+#include <cpuid.h>
+#endif
+
 #include "cpu/table.h"
 #include "shared/constants.h"
 
@@ -21,18 +25,27 @@ extern const af_table af_table_avx512;
 
 static const af_table *chosen;
 
+#if AF_HAVE_AVX2
+/* __builtin_cpu_supports knows "f16c" in recent compilers only. */
+static int has_half_conversion(void) {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && c >> 29 & 1;
+}
+#endif
+
 static const af_table *find(const char *name) {
 #if AF_HAVE_AVX512
   if (!strcmp(name, "avx512"))
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-                   __builtin_cpu_supports("fma")
+                   __builtin_cpu_supports("fma") && has_half_conversion()
                ? &af_table_avx512
                : 0;
 #endif
 #if AF_HAVE_AVX2
   if (!strcmp(name, "avx2"))
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
+                   has_half_conversion()
                ? &af_table_avx2
                : 0;
 #endif
@@ -84,6 +97,17 @@ AF_API void af_workspace_destroy(af_workspace *workspace) {
     af_release(&workspace->scratch[i]);
   }
   free(workspace);
+}
+
+/* Writes the seconds that each stage took when it last ran in this workspace, in the order of AF_STAGE_*, then the pairs
+   listed and looked at by the last forward pass; returns how many numbers that is. */
+AF_API int af_workspace_profile(const af_workspace *workspace, double *out, int capacity) {
+  for (int i = 0; i < AF_STAGE_COUNT && i < capacity; i++) out[i] = workspace->stage_seconds[i];
+  if (AF_STAGE_COUNT + 2 <= capacity) {
+    out[AF_STAGE_COUNT] = (double)workspace->pairs_binned;
+    out[AF_STAGE_COUNT + 1] = (double)workspace->pairs_composited;
+  }
+  return AF_STAGE_COUNT + 2;
 }
 
 /* `name` is a number of shared/constants.h; 0 for an unknown name. For the test that holds layout.py against it. */
@@ -167,20 +191,41 @@ AF_API int af_rasterise_over(af_workspace *workspace, const float *splats, int64
   return table()->rasterise_over(workspace, splats, n, height, width, background, out);
 }
 
-AF_API int af_render_over(af_workspace *workspace, const float *base, const float *deltas, const float *weights,
-                          const int32_t *group, int64_t n, int k, int groups, const float *skin, const float *head,
-                          const float *torso, float focal, float center_x, float center_y, int width, int height,
-                          const uint8_t *background, uint8_t *out) {
+static int render_over(af_workspace *workspace, const float *base, const float *deltas, const uint16_t *halves,
+                       const float *weights, const int32_t *group, int64_t n, int k, int groups, const float *skin,
+                       const float *head, const float *torso, float focal, float center_x, float center_y, int width,
+                       int height, const uint8_t *background, uint8_t *out) {
   if (!groups_fit(group, n, groups)) return AF_BAD_VALUE;
   const af_table *t = table();
   float *attributes = af_reserve(&workspace->slots[AF_SLOT_ATTRIBUTES], (size_t)n * AF_ATTRIBUTES * sizeof(float));
   float *splats = af_reserve(&workspace->slots[AF_SLOT_SPLATS], (size_t)n * AF_SPLAT * sizeof(float));
   if (!attributes || !splats) return AF_NO_MEMORY;
-  int status = t->blend(base, deltas, weights, group, n, k, groups, attributes);
+  double clock = af_seconds();
+  int status = halves ? t->blend_half(base, halves, weights, group, n, k, groups, attributes)
+                      : t->blend(base, deltas, weights, group, n, k, groups, attributes);
+  clock = af_stage_ends(workspace, AF_STAGE_BLEND, clock);
   if (!status)
     status = t->project(attributes, skin, head, torso, n, focal, center_x, center_y, width, height, splats);
+  af_stage_ends(workspace, AF_STAGE_PROJECT, clock);
   if (!status) status = t->rasterise_over(workspace, splats, n, height, width, background, out);
   return status;
+}
+
+AF_API int af_render_over(af_workspace *workspace, const float *base, const float *deltas, const float *weights,
+                          const int32_t *group, int64_t n, int k, int groups, const float *skin, const float *head,
+                          const float *torso, float focal, float center_x, float center_y, int width, int height,
+                          const uint8_t *background, uint8_t *out) {
+  return render_over(workspace, base, deltas, 0, weights, group, n, k, groups, skin, head, torso, focal, center_x,
+                     center_y, width, height, background, out);
+}
+
+/* The same with deltas in half precision (IEEE binary16). */
+AF_API int af_render_over_half(af_workspace *workspace, const float *base, const uint16_t *deltas, const float *weights,
+                               const int32_t *group, int64_t n, int k, int groups, const float *skin, const float *head,
+                               const float *torso, float focal, float center_x, float center_y, int width, int height,
+                               const uint8_t *background, uint8_t *out) {
+  return render_over(workspace, base, 0, deltas, weights, group, n, k, groups, skin, head, torso, focal, center_x,
+                     center_y, width, height, background, out);
 }
 
 AF_API int af_l1_dssim(af_workspace *workspace, const float *image, const float *target, const float *weight,

@@ -28,7 +28,25 @@ INLINE vrow row_load(const float *row, int i) {
 }
 INLINE void row_store(float *row, int i, vrow v) { memcpy(row + row_offset[i], &v, sizeof v); }
 
+/* The same of a row of 14 halves (IEEE binary16); exact, subnormal numbers too whatever the mode of the arithmetic. */
+INLINE vrow row_load_half(const uint16_t *row, int i) {
+#if VL == 4
+  uint16_t h[4];
+  memcpy(h, row + row_offset[i], sizeof h);
+  i4 bits = {h[0], h[1], h[2], h[3]}, rest = (bits & 0x7fff) << 13, exponent = rest & (0x7c00 << 13);
+  rest += (127 - 15) << 23;
+  rest += (exponent == (0x7c00 << 13)) & (128 - 16) << 23;
+  i4 small = exponent == 0;
+  v4 shifted = (v4)(rest + (1 << 23)) - (v4)((i4){0} + (113 << 23));
+  rest = (small & (i4)shifted) | (~small & rest);
+  return (v4)(rest | (bits & 0x8000) << 16);
+#else
+  return (vrow)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(row + row_offset[i])));
+#endif
+}
+
 typedef struct {
+  const uint16_t *halves; /* deltas in half precision, or null */
   const float *base, *deltas, *weights, *grad, *lr, *delta_lr;
   const int32_t *group;
   int64_t n;
@@ -46,22 +64,37 @@ static int job_parts(int64_t n) {
   return n < 256 ? 1 : threads;
 }
 
-static void blend_part(int part, int parts, void *context) {
-  const blend_job *job = context;
-  for (int64_t n = share(job->n, part, parts), end = share(job->n, part + 1, parts); n < end; n++) {
+INLINE void blend_rows(const blend_job *job, int64_t from, int64_t to, int is_half) {
+  for (int64_t n = from; n < to; n++) {
     const float *w = job->weights + (int64_t)job->group[n] * job->k;
-    const float *d = job->deltas + n * job->k * ROW;
+    int64_t at = n * job->k * ROW;
     vrow sum[ROW_VECTORS];
     for (int i = 0; i < ROW_VECTORS; i++) sum[i] = row_load(job->base + n * ROW, i);
-    for (int k = 0; k < job->k; k++, d += ROW)
-      for (int i = 0; i < ROW_VECTORS; i++) sum[i] += w[k] * row_load(d, i);
+    for (int k = 0; k < job->k; k++, at += ROW)
+      for (int i = 0; i < ROW_VECTORS; i++)
+        sum[i] += w[k] * (is_half ? row_load_half(job->halves + at, i) : row_load(job->deltas + at, i));
     for (int i = 0; i < ROW_VECTORS; i++) row_store(job->out + n * ROW, i, sum[i]);
   }
+}
+
+static void blend_part(int part, int parts, void *context) {
+  const blend_job *job = context;
+  int64_t from = share(job->n, part, parts), to = share(job->n, part + 1, parts);
+  if (job->halves) blend_rows(job, from, to, 1);
+  else blend_rows(job, from, to, 0);
 }
 
 static int blend(const float *base, const float *deltas, const float *weights, const int32_t *group, int64_t n, int k,
                  int groups, float *out) {
   blend_job job = {.base = base, .deltas = deltas, .weights = weights, .group = group, .n = n, .k = k,
+                   .groups = groups, .out = out};
+  af_parallel(job_parts(n), blend_part, &job);
+  return AF_OK;
+}
+
+static int blend_half(const float *base, const uint16_t *deltas, const float *weights, const int32_t *group, int64_t n,
+                      int k, int groups, float *out) {
+  blend_job job = {.base = base, .halves = deltas, .weights = weights, .group = group, .n = n, .k = k,
                    .groups = groups, .out = out};
   af_parallel(job_parts(n), blend_part, &job);
   return AF_OK;

@@ -18,6 +18,7 @@ extern const af_table AF_JOIN(af_table_, AF_ISA);
 const af_table AF_JOIN(af_table_, AF_ISA) = {
     .name = AF_TEXT(AF_ISA),
     .blend = blend,
+    .blend_half = blend_half,
     .blend_backward = blend_backward,
     .blend_adam_step = blend_adam_step,
     .project = project,

@@ -1,43 +1,58 @@
 /* Weighted L1 + DSSIM and its gradient in two passes over the rows. Channels stay interleaved: a horizontal tap is three
    floats away. Pass one blurs four moments of a row without storing them and leaves three derivative maps; pass two blurs
-   those back onto the picture. */
+   those back onto the picture. The moments are those of u = x + y and v = x - y, each with its own square: fewer products
+   than of x, y and their mixture, and v is what L1 asks for. */
 #include "cpu/table.h"
 #include "shared/ssim.h"
 
-#define TAPS (2 * AF_SSIM_HALF + 1)
 #define PAD 16 /* floats of zero on both sides of a blurred row: five taps of three channels, rounded up */
 
 typedef struct {
   const float *image, *target, *weight, *background; /* background: null unless the image has alpha */
-  float *padded;       /* image and target, rows of `stride`, zero behind the picture's edge */
-  float *maps;         /* [3, height, stride] */
+  float *padded;       /* u and v, rows of `stride`; zero behind the picture's edge, above it and below */
+  float *maps;         /* three, laid out alike */
+  int64_t plane;       /* floats from one such plane to the next */
   double *row_sums;    /* [height, 2]: loss, weights */
   float *scratch;      /* by part */
   float *grad;
   int height, width, stride;
   float fraction, scale;
-  float taps[TAPS];
+  float taps[AF_SSIM_HALF + 1]; /* from the window's centre outwards */
 } loss_job;
 
-INLINE const float *padded_row(const loss_job *job, int which, int y) {
-  return job->padded + ((int64_t)which * job->height + y) * job->stride;
+/* Row y of a plane; rows -AF_SSIM_HALF to -1 and as many below the last are zero. */
+INLINE float *plane_row(const loss_job *job, float *planes, int which, int64_t y) {
+  return planes + which * job->plane + (y + AF_SSIM_HALF) * job->stride;
+}
+
+static void clear_margins(const loss_job *job, float *planes, int count) {
+  size_t bytes = (size_t)AF_SSIM_HALF * job->stride * sizeof(float);
+  for (int which = 0; which < count; which++) {
+    memset(plane_row(job, planes, which, -AF_SSIM_HALF), 0, bytes);
+    memset(plane_row(job, planes, which, job->height), 0, bytes);
+  }
 }
 
 static void pad_part(int part, int parts, void *context) {
   loss_job *job = context;
   int n = job->width * 3;
-  for (int64_t y = share(job->height, part, parts), end = share(job->height, part + 1, parts); y < end; y++)
-    for (int which = 0; which < 2; which++) {
-      float *row = (float *)padded_row(job, which, (int)y);
-      if (which || !job->background) {
-        memcpy(row, (which ? job->target : job->image) + y * n, (size_t)n * sizeof(float));
-      } else {
-        const float *pixel = job->image + y * job->width * 4, *behind = job->background + y * n;
-        for (int x = 0; x < job->width; x++, pixel += 4, behind += 3)
-          for (int c = 0; c < 3; c++) row[3 * x + c] = pixel[c] + (1.0f - pixel[3]) * behind[c];
-      }
-      memset(row + n, 0, (size_t)(job->stride - n) * sizeof(float));
+  for (int64_t y = share(job->height, part, parts), end = share(job->height, part + 1, parts); y < end; y++) {
+    float *restrict u = plane_row(job, job->padded, 0, y), *restrict v = plane_row(job, job->padded, 1, y);
+    const float *restrict target = job->target + y * n;
+    if (job->background) {
+      const float *restrict pixel = job->image + y * job->width * 4, *restrict behind = job->background + y * n;
+      for (int x = 0; x < job->width; x++)
+        for (int c = 0; c < 3; c++) u[3 * x + c] = pixel[4 * x + c] + (1.0f - pixel[4 * x + 3]) * behind[3 * x + c];
+    } else {
+      memcpy(u, job->image + y * n, (size_t)n * sizeof(float));
     }
+    for (int i = 0; i < n; i++) {
+      float value = u[i];
+      u[i] = value + target[i], v[i] = value - target[i];
+    }
+    memset(u + n, 0, (size_t)(job->stride - n) * sizeof(float));
+    memset(v + n, 0, (size_t)(job->stride - n) * sizeof(float));
+  }
 }
 
 INLINE void spread_weights(const loss_job *job, int y, float *row) {
@@ -46,10 +61,33 @@ INLINE void spread_weights(const loss_job *job, int y, float *row) {
   for (int i = 3 * job->width; i < job->stride; i++) row[i] = 0.0f;
 }
 
-INLINE vf blur_across(const loss_job *job, const float *row) {
-  vf sum = (vf){0};
-  for (int t = 0; t < TAPS; t++) sum += job->taps[t] * v_load(row + 3 * (t - AF_SSIM_HALF));
+typedef struct { vf of[AF_SSIM_HALF + 1]; } window;
+
+INLINE window window_of(const loss_job *job) {
+  window w;
+  for (int d = 0; d <= AF_SSIM_HALF; d++) w.of[d] = v_set(job->taps[d]);
+  return w;
+}
+
+/* The window along `step`; taps at equal distance share a product. */
+INLINE vf blur(const window *w, const float *at, int64_t step) {
+  vf sum = w->of[0] * v_load(at);
+#pragma GCC unroll 5
+  for (int d = 1; d <= AF_SSIM_HALF; d++) sum += w->of[d] * (v_load(at - d * step) + v_load(at + d * step));
   return sum;
+}
+
+/* The window along `step` over the numbers and over their squares. */
+INLINE void blur_moments(const window *w, const float *at, int64_t step, vf *mean, vf *square) {
+  vf center = v_load(at);
+  vf m = w->of[0] * center, s = w->of[0] * (center * center);
+#pragma GCC unroll 5
+  for (int d = 1; d <= AF_SSIM_HALF; d++) {
+    vf a = v_load(at - d * step), b = v_load(at + d * step);
+    m += w->of[d] * (a + b);
+    s += w->of[d] * (a * a + b * b);
+  }
+  *mean = m, *square = s;
 }
 
 INLINE vf v_abs(vf v) { return (vf)((vi)v & 0x7fffffff); }
@@ -60,39 +98,33 @@ static void moments_part(int part, int parts, void *context) {
   float *rows = job->scratch + (int64_t)part * 6 * line, *weights = rows + 5 * line + PAD;
   memset(rows, 0, (size_t)6 * line * sizeof(float));
   float dssim_factor = job->fraction * 0.5f, l1_factor = 1.0f - job->fraction;
+  window taps = window_of(job);
   for (int64_t y = share(job->height, part, parts), end = share(job->height, part + 1, parts); y < end; y++) {
-    int low = y < AF_SSIM_HALF ? (int)(AF_SSIM_HALF - y) : 0;
-    int high = y + AF_SSIM_HALF >= job->height ? (int)(job->height - 1 - y + AF_SSIM_HALF) : TAPS - 1;
+    const float *u_row = plane_row(job, job->padded, 0, y), *v_row = plane_row(job, job->padded, 1, y);
     for (int i = 0; i < stride; i += VL) {
-      vf mx = {0}, my = {0}, squares = {0}, xy = {0};
-      const float *px = padded_row(job, 0, (int)y + low - AF_SSIM_HALF) + i;
-      const float *py = padded_row(job, 1, (int)y + low - AF_SSIM_HALF) + i;
-      for (int t = low; t <= high; t++, px += stride, py += stride) {
-        vf x = v_load(px), z = v_load(py), wx = job->taps[t] * x, wz = job->taps[t] * z;
-        mx += wx, my += wz, squares += wx * x, squares += wz * z, xy += wx * z;
-      }
-      v_store(rows + PAD + i, mx), v_store(rows + line + PAD + i, my), v_store(rows + 2 * line + PAD + i, squares);
-      v_store(rows + 3 * line + PAD + i, xy);
+      vf mu, mv, uu, vv;
+      blur_moments(&taps, u_row + i, stride, &mu, &uu), blur_moments(&taps, v_row + i, stride, &mv, &vv);
+      v_store(rows + PAD + i, mu), v_store(rows + line + PAD + i, mv), v_store(rows + 2 * line + PAD + i, uu);
+      v_store(rows + 3 * line + PAD + i, vv);
     }
     spread_weights(job, (int)y, weights);
     vf loss = {0}, total = {0};
-    const float *x_row = padded_row(job, 0, (int)y), *y_row = padded_row(job, 1, (int)y);
     for (int i = 0; i < stride; i += VL) {
       const float *at = rows + PAD + i;
-      vf mu_x = blur_across(job, at), mu_y = blur_across(job, at + line), squares = blur_across(job, at + 2 * line);
-      vf xy = blur_across(job, at + 3 * line), w = v_load(weights + i);
+      vf mu = blur(&taps, at, 3), mv = blur(&taps, at + line, 3), w = v_load(weights + i);
+      vf uu = blur(&taps, at + 2 * line, 3), vv = blur(&taps, at + 3 * line, 3);
+      vf mu_x = 0.5f * (mu + mv), mu_y = 0.5f * (mu - mv), squares = 0.5f * (uu + vv), xy = 0.25f * (uu - vv);
       vf value, d_mu, d_xx, d_xy;
       for (int l = 0; l < VL; l++) {
         af_ssim s = af_ssim_window(mu_x[l], mu_y[l], squares[l], xy[l]);
         value[l] = s.value, d_mu[l] = s.d_mu_x, d_xx[l] = s.d_xx, d_xy[l] = s.d_xy;
       }
-      loss += w * (l1_factor * v_abs(v_load(x_row + i) - v_load(y_row + i)) + dssim_factor * (1.0f - value));
+      loss += w * (l1_factor * v_abs(v_load(v_row + i)) + dssim_factor * (1.0f - value));
       total += w;
       if (job->maps) {
-        float *map = job->maps + y * stride + i;
-        int64_t plane = (int64_t)job->height * stride;
+        float *map = plane_row(job, job->maps, 0, y) + i;
         vf q = -dssim_factor * w;
-        v_store(map, q * d_mu), v_store(map + plane, q * d_xx), v_store(map + 2 * plane, q * d_xy);
+        v_store(map, q * d_mu), v_store(map + job->plane, q * d_xx), v_store(map + 2 * job->plane, q * d_xy);
       }
     }
     job->row_sums[2 * y] = v_sum(loss);
@@ -103,31 +135,24 @@ static void moments_part(int part, int parts, void *context) {
 static void gradient_part(int part, int parts, void *context) {
   loss_job *job = context;
   int stride = job->stride, line = stride + 2 * PAD, n = job->width * 3;
-  int64_t plane = (int64_t)job->height * stride;
+  window taps = window_of(job);
   float *rows = job->scratch + (int64_t)part * 6 * line, *weights = rows + 3 * line + PAD, *out = weights + line;
   memset(rows, 0, (size_t)6 * line * sizeof(float));
   for (int64_t y = share(job->height, part, parts), end = share(job->height, part + 1, parts); y < end; y++) {
-    int low = y < AF_SSIM_HALF ? (int)(AF_SSIM_HALF - y) : 0;
-    int high = y + AF_SSIM_HALF >= job->height ? (int)(job->height - 1 - y + AF_SSIM_HALF) : TAPS - 1;
-    for (int i = 0; i < stride; i += VL) {
-      vf a = {0}, b = {0}, c = {0};
-      const float *map = job->maps + (y + low - AF_SSIM_HALF) * stride + i;
-      for (int t = low; t <= high; t++, map += stride) {
-        a += job->taps[t] * v_load(map);
-        b += job->taps[t] * v_load(map + plane);
-        c += job->taps[t] * v_load(map + 2 * plane);
-      }
-      v_store(rows + PAD + i, a), v_store(rows + line + PAD + i, b), v_store(rows + 2 * line + PAD + i, c);
-    }
+    const float *map = plane_row(job, job->maps, 0, y);
+    for (int i = 0; i < stride; i += VL)
+      for (int which = 0; which < 3; which++)
+        v_store(rows + which * line + PAD + i, blur(&taps, map + which * job->plane + i, stride));
     spread_weights(job, (int)y, weights);
-    const float *x_row = padded_row(job, 0, (int)y), *y_row = padded_row(job, 1, (int)y);
+    const float *u_row = plane_row(job, job->padded, 0, y), *v_row = plane_row(job, job->padded, 1, y);
     float l1_factor = (1.0f - job->fraction) * job->scale;
     for (int i = 0; i < stride; i += VL) {
       const float *at = rows + PAD + i;
-      vf x = v_load(x_row + i), z = v_load(y_row + i), difference = x - z;
+      vf u = v_load(u_row + i), difference = v_load(v_row + i);
       vf sign = (vf)(((vi)difference & (int32_t)0x80000000) | (vi)v_set(1.0f));
       sign = v_keep(sign, (vi)(difference != 0.0f));
-      vf sum = blur_across(job, at) + 2.0f * x * blur_across(job, at + line) + z * blur_across(job, at + 2 * line);
+      vf sum = blur(&taps, at, 3) + (u + difference) * blur(&taps, at + line, 3) +
+               0.5f * (u - difference) * blur(&taps, at + 2 * line, 3);
       v_store(out + i, job->scale * sum + l1_factor * v_load(weights + i) * sign);
     }
     if (!job->background) {
@@ -146,21 +171,27 @@ static void gradient_part(int part, int parts, void *context) {
 
 static int l1_dssim(af_workspace *ws, const float *image, const float *target, const float *weight,
                     const float *background, int height, int width, float dssim_fraction, float *loss, float *grad) {
+  /* An odd number of cache lines to a row: at an even one the rows above each other fall into the same few sets. */
   loss_job job = {.image = image, .target = target, .weight = weight, .background = background, .grad = grad,
-                  .height = height, .width = width, .stride = (3 * width + 15) / 16 * 16, .fraction = dssim_fraction};
+                  .height = height, .width = width, .stride = ((3 * width + 15) / 16 | 1) * 16,
+                  .fraction = dssim_fraction};
   int parts = height < 16 ? 1 : af_thread_count();
-  size_t plane = (size_t)height * job.stride;
-  job.padded = af_reserve(&ws->slots[AF_SLOT_LOSS_PADDED], 2 * plane * sizeof(float));
-  job.maps = grad ? af_reserve(&ws->slots[AF_SLOT_LOSS_MAPS], 3 * plane * sizeof(float)) : 0;
+  job.plane = (int64_t)(height + 2 * AF_SSIM_HALF) * job.stride;
+  job.padded = af_reserve(&ws->slots[AF_SLOT_LOSS_PADDED], 2 * (size_t)job.plane * sizeof(float));
+  job.maps = grad ? af_reserve(&ws->slots[AF_SLOT_LOSS_MAPS], 3 * (size_t)job.plane * sizeof(float)) : 0;
   size_t scratch = (size_t)parts * 6 * (job.stride + 2 * PAD) * sizeof(float);
   job.row_sums = af_reserve(&ws->slots[AF_SLOT_LOSS_ROWS], (size_t)height * 2 * sizeof(double) + scratch);
   if (!job.padded || !job.row_sums || (grad && !job.maps)) return AF_NO_MEMORY;
   job.scratch = (float *)(job.row_sums + 2 * (size_t)height);
-  double sum = 0;
-  for (int t = 0; t < TAPS; t++) sum += exp(-(t - AF_SSIM_HALF) * (t - AF_SSIM_HALF) / 4.5);
-  for (int t = 0; t < TAPS; t++) job.taps[t] = (float)(exp(-(t - AF_SSIM_HALF) * (t - AF_SSIM_HALF) / 4.5) / sum);
+  double sum = 1;
+  for (int d = 1; d <= AF_SSIM_HALF; d++) sum += 2 * exp(-d * d / 4.5);
+  for (int d = 0; d <= AF_SSIM_HALF; d++) job.taps[d] = (float)(exp(-d * d / 4.5) / sum);
+  clear_margins(&job, job.padded, 2);
+  if (grad) clear_margins(&job, job.maps, 3);
+  double clock = af_seconds();
   af_parallel(parts, pad_part, &job);
   af_parallel(parts, moments_part, &job);
+  clock = af_stage_ends(ws, AF_STAGE_MOMENTS, clock);
   double loss_sum = 0, weight_sum = 0;
   for (int y = 0; y < height; y++) loss_sum += job.row_sums[2 * y], weight_sum += job.row_sums[2 * y + 1];
   /* Both sums ran over three channels, so the mean over channels needs no further factor. */
@@ -168,5 +199,6 @@ static int l1_dssim(af_workspace *ws, const float *image, const float *target, c
   *loss = (float)(loss_sum / weight_sum);
   job.scale = (float)(1 / weight_sum);
   if (grad) af_parallel(parts, gradient_part, &job);
+  af_stage_ends(ws, AF_STAGE_LOSS_GRADIENT, clock);
   return AF_OK;
 }

@@ -1,5 +1,7 @@
 /* Depth order and bins: for every 4x4-pixel block, the splats that may touch it, front to back.
-   One radix sort of the splats, then a counting sort of (block, splat) pairs, which keeps the depth order by itself. */
+   One radix sort of the splats, then two counting sorts, which keep the depth order by themselves: of spans (the blocks of
+   one block row that a splat may touch) by row, and of the pairs of one row by block. The second stays within a row's few
+   kilobytes; scattering all pairs at once would miss the caches at every write. */
 #include <math.h>
 
 #include "cpu/table.h"
@@ -8,6 +10,8 @@
 #define BLOCK 4
 /* More parts than threads even out the work and outlast a thread that lost its core; each backward part costs memory. */
 #define FORWARD_PARTS_PER_THREAD 8
+#define MAX_SIDE_BLOCKS 4096
+#define FILL_WIDTH 4
 #define BACKWARD_PARTS_PER_THREAD 2
 
 /* A drawable splat in depth order. alpha = 2^(log2_opacity - (qa dx^2 + qb dx dy + qc dy^2)). */
@@ -17,8 +21,9 @@ typedef struct {
   float pad[2];
 } record;
 
-/* Blocks x0..x1 of one block row. */
+/* Blocks x0..x1 of one block row; and the same within a row's list. */
 typedef struct { uint32_t id; uint16_t row, x0, x1, pad; } span;
+typedef struct { uint32_t id; uint16_t x0, x1; } row_span;
 
 typedef struct {
   af_workspace *ws;
@@ -27,10 +32,15 @@ typedef struct {
   int drawn;                /* records */
   const uint32_t *order;    /* their indices, front to back */
   record *records;
-  int32_t *counts;          /* [parts, rows, cols + 1]: differences, then write positions */
-  int32_t *starts;          /* [rows * cols + 1] */
+  int32_t *counts;          /* [parts, rows]: spans, then where the next one goes */
+  int32_t *pair_counts;     /* [parts, rows] */
+  int32_t *row_spans;       /* [rows + 1]: where each row's spans start */
+  int32_t *row_pairs;       /* [rows + 1]: where each row's pairs start */
+  row_span *sorted;
+  int32_t *starts;          /* [rows * cols + 1]; each block's last entry is no splat, see fill_part */
   uint32_t *list;
   int32_t *used;            /* by block: entries that the forward pass looked at */
+  int32_t *used_before;     /* [rows * cols + 1]: their running sum */
   int64_t span_counts[AF_MAX_THREADS];
   int failed[AF_MAX_THREADS];
   /* what the blocks are for */
@@ -110,14 +120,16 @@ INLINE void band_extents(const record *r, int cols, int row, float half_y, float
 /* Which blocks the ellipse alpha >= 1/255 reaches: for each block row, the ellipse's exact extent over that band. */
 static void bin_part(int part, int parts, void *context) {
   raster_job *job = context;
-  int stride = job->cols + 1;
-  int32_t *counts = job->counts + (int64_t)part * job->rows * stride;
-  memset(counts, 0, (size_t)job->rows * stride * sizeof *counts);
+  int32_t *counts = job->counts + (int64_t)part * job->rows, *pair_counts = job->pair_counts + (int64_t)part * job->rows;
+  memset(counts, 0, (size_t)job->rows * sizeof *counts);
+  memset(pair_counts, 0, (size_t)job->rows * sizeof *pair_counts);
   af_buffer *buffer = &job->ws->spans[part];
   span *spans = buffer->data;
   int64_t count = 0, capacity = (int64_t)(buffer->bytes / sizeof(span));
   for (int64_t i = share(job->drawn, part, parts), end = share(job->drawn, part + 1, parts); i < end; i++) {
     const float *s = job->splats + (int64_t)job->order[i] * AF_SPLAT;
+    /* The next ones lie anywhere. */
+    if (i + 6 < end) __builtin_prefetch(job->splats + (int64_t)job->order[i + 6] * AF_SPLAT);
     record *r = job->records + i;
     r->mean_x = s[0], r->mean_y = s[1];
     r->qa = 0.5f * AF_LOG2E * s[2], r->qb = AF_LOG2E * s[3], r->qc = 0.5f * AF_LOG2E * s[4];
@@ -147,47 +159,84 @@ static void bin_part(int part, int parts, void *context) {
       band_extents(r, job->cols, row, half_y, level, inverse_a, slope, narrow, extreme, x0, x1);
       int rows = last - row + 1 < VL ? last - row + 1 : VL;
       for (int l = 0; l < rows; l++) {
-        if (x0[l] > x1[l]) continue;
-        counts[(row + l) * stride + x0[l]]++;
-        counts[(row + l) * stride + x1[l] + 1]--;
-        spans[count++] = (span){(uint32_t)i, (uint16_t)(row + l), (uint16_t)x0[l], (uint16_t)x1[l], 0};
+        /* An empty span is written and then written over: cheaper than a branch that nobody can foresee. */
+        int touches = x0[l] <= x1[l];
+        counts[row + l] += touches;
+        pair_counts[row + l] += touches ? x1[l] - x0[l] + 1 : 0;
+        spans[count] = (span){(uint32_t)i, (uint16_t)(row + l), (uint16_t)x0[l], (uint16_t)x1[l], 0};
+        count += touches;
       }
     }
   }
   job->span_counts[part] = count;
 }
 
-static void fill_part(int part, int parts, void *context) {
+/* Turns the counts of every part into the positions that it writes to; returns the number of pairs, -1 if too many. */
+static int64_t place(raster_job *job) {
+  int64_t spans = 0, pairs = 0;
+  for (int row = 0; row < job->rows; row++) {
+    job->row_spans[row] = (int32_t)spans;
+    job->row_pairs[row] = (int32_t)pairs;
+    for (int part = 0; part < job->parts; part++) {
+      int32_t *count = job->counts + (int64_t)part * job->rows + row;
+      int32_t here = *count;
+      *count = (int32_t)spans;
+      spans += here;
+      pairs += job->pair_counts[(int64_t)part * job->rows + row];
+    }
+    if (pairs > INT32_MAX / 2) return -1;
+  }
+  job->row_spans[job->rows] = (int32_t)spans;
+  job->row_pairs[job->rows] = (int32_t)pairs;
+  return pairs;
+}
+
+static void sort_spans_part(int part, int parts, void *context) {
   (void)parts;
   raster_job *job = context;
   const span *spans = job->ws->spans[part].data;
-  int32_t *cursor = job->counts + (int64_t)part * job->rows * (job->cols + 1);
+  int32_t *cursor = job->counts + (int64_t)part * job->rows;
   for (int64_t i = 0; i < job->span_counts[part]; i++) {
     span s = spans[i];
-    int32_t *at = cursor + s.row * (job->cols + 1);
-    for (int x = s.x0; x <= s.x1; x++) job->list[at[x]++] = s.id;
+    job->sorted[cursor[s.row]++] = (row_span){s.id, s.x0, s.x1};
   }
 }
 
-/* Turns the counts of every part into the positions that it writes to; returns the number of pairs. */
-static int64_t place(raster_job *job) {
-  int stride = job->cols + 1;
-  int64_t total = 0;
-  for (int row = 0; row < job->rows; row++) {
-    int32_t running[AF_MAX_THREADS] = {0};
-    for (int x = 0; x < job->cols; x++) {
-      job->starts[row * job->cols + x] = (int32_t)total;
-      for (int part = 0; part < job->parts; part++) {
-        int32_t *count = job->counts + ((int64_t)part * job->rows + row) * stride + x;
-        running[part] += *count;
-        *count = (int32_t)total;
-        total += running[part];
-      }
+static void fill_part(int part, int parts, void *context) {
+  raster_job *job = context;
+  int32_t at[MAX_SIDE_BLOCKS + FILL_WIDTH];
+  uint32_t *list = job->list;
+  for (int64_t row = share(job->rows, part, parts), end = share(job->rows, part + 1, parts); row < end; row++) {
+    const row_span *first = job->sorted + job->row_spans[row], *last = job->sorted + job->row_spans[row + 1];
+    int32_t *starts = job->starts + row * job->cols, running = 0, next = job->row_pairs[row] + (int32_t)row * job->cols;
+    memset(at, 0, (size_t)(job->cols + 1) * sizeof *at);
+    for (const row_span *s = first; s < last; s++) {
+      at[s->x0]++;
+      at[s->x1 + 1]--;
     }
-    if (total > INT32_MAX / 2) return -1;
+    for (int x = 0; x < job->cols; x++) {
+      running += at[x];
+      at[x] = starts[x] = next;
+      next += running + 1;
+    }
+    /* The length of a span is unforeseeable, so FILL_WIDTH blocks are written at once. Where the span has ended the
+       position does not advance and the next splat overwrites it; behind the last one it is the block's spare entry. */
+    for (int x = 0; x < FILL_WIDTH; x++) at[job->cols + x] = next - 1;
+    for (int32_t to = starts[0]; to < next; to += 16) __builtin_prefetch(list + to, 1);
+    for (const row_span *s = first; s < last; s++) {
+      uint32_t id = s->id;
+      int x = s->x0, x1 = s->x1;
+      do {
+#pragma GCC unroll 8
+        for (int l = 0; l < FILL_WIDTH; l++) {
+          int32_t to = at[x + l];
+          list[to] = id;
+          at[x + l] = to + (x + l <= x1);
+        }
+        x += FILL_WIDTH;
+      } while (x <= x1);
+    }
   }
-  job->starts[(int64_t)job->rows * job->cols] = (int32_t)total;
-  return total;
 }
 
 static void lay_out(raster_job *job, af_workspace *ws, const float *splats, int height, int width) {
@@ -210,27 +259,40 @@ static int bins_are_current(raster_job *job, int64_t n) {
   return 1;
 }
 
-static int make_bins(raster_job *job, int64_t n) {
+/* `keep`: for a backward pass, which will ask whether these are its splats. */
+static int make_bins(raster_job *job, int64_t n, int keep) {
   af_workspace *ws = job->ws;
   ws->binned_splats = -1;
-  if (n > INT32_MAX / 64) return AF_NO_MEMORY;
-  int64_t blocks = (int64_t)job->rows * job->cols;
+  if (n > INT32_MAX / 64 || job->cols > MAX_SIDE_BLOCKS) return AF_NO_MEMORY;
+  int64_t blocks = (int64_t)job->rows * job->cols, cells = (int64_t)job->parts * job->rows;
   uint32_t *keys = af_reserve(&ws->slots[AF_SLOT_KEYS], (size_t)n * 16 + 4);
   job->records = af_reserve(&ws->slots[AF_SLOT_RECORDS], ((size_t)n + 1) * sizeof(record));
-  job->counts = af_reserve(&ws->slots[AF_SLOT_COUNTS], (size_t)job->parts * (blocks + job->rows) * sizeof(int32_t));
+  job->counts = af_reserve(&ws->slots[AF_SLOT_COUNTS], (size_t)(2 * cells + 2 * job->rows + 2) * sizeof(int32_t));
   job->starts = af_reserve(&ws->slots[AF_SLOT_STARTS], (size_t)(blocks + 1) * sizeof(int32_t));
   job->used = af_reserve(&ws->slots[AF_SLOT_USED], (size_t)blocks * sizeof(int32_t));
-  void *saved = af_reserve(&ws->slots[AF_SLOT_SAVED], (size_t)n * AF_SPLAT * sizeof(float) + 4);
-  if (!keys || !job->records || !job->counts || !job->starts || !job->used || !saved) return AF_NO_MEMORY;
+  void *saved = keep ? af_reserve(&ws->slots[AF_SLOT_SAVED], (size_t)n * AF_SPLAT * sizeof(float) + 4) : 0;
+  if (!keys || !job->records || !job->counts || !job->starts || !job->used || (keep && !saved)) return AF_NO_MEMORY;
+  job->pair_counts = job->counts + cells;
+  job->row_spans = job->pair_counts + cells;
+  job->row_pairs = job->row_spans + job->rows + 1;
+  double clock = af_seconds();
   job->order = sort_by_depth(keys, n, job->splats, &job->drawn);
+  clock = af_stage_ends(ws, AF_STAGE_SORT, clock);
   af_parallel(job->parts, bin_part, job);
   for (int part = 0; part < job->parts; part++)
     if (job->failed[part]) return AF_NO_MEMORY;
   int64_t pairs = place(job);
-  job->list = pairs < 0 ? 0 : af_reserve(&ws->slots[AF_SLOT_LIST], (size_t)(pairs + 1) * sizeof(uint32_t));
-  if (!job->list) return AF_NO_MEMORY;
-  af_parallel(job->parts, fill_part, job);
-  for (int64_t b = 0; b < blocks; b++) job->used[b] = job->starts[b + 1] - job->starts[b];
+  clock = af_stage_ends(ws, AF_STAGE_BIN, clock);
+  if (pairs < 0) return AF_NO_MEMORY;
+  job->list = af_reserve(&ws->slots[AF_SLOT_LIST], (size_t)(pairs + blocks) * sizeof(uint32_t));
+  job->sorted = af_reserve(&ws->slots[AF_SLOT_SPANS], (size_t)(job->row_spans[job->rows] + 1) * sizeof(row_span));
+  if (!job->list || !job->sorted) return AF_NO_MEMORY;
+  af_parallel(job->parts, sort_spans_part, job);
+  af_parallel(job->parts * FORWARD_PARTS_PER_THREAD, fill_part, job);
+  job->starts[blocks] = (int32_t)(pairs + blocks);
+  af_stage_ends(ws, AF_STAGE_FILL, clock);
+  ws->pairs_binned = pairs;
+  if (!keep) return AF_OK;
   if (n) memcpy(saved, job->splats, (size_t)n * AF_SPLAT * sizeof(float));
   ws->binned_splats = n;
   ws->binned_height = job->height, ws->binned_width = job->width, ws->binned_parts = job->parts;

@@ -12,6 +12,8 @@ typedef struct {
   const char *name;
   int (*blend)(const float *base, const float *deltas, const float *weights, const int32_t *group, int64_t n, int k,
                int groups, float *out);
+  int (*blend_half)(const float *base, const uint16_t *deltas, const float *weights, const int32_t *group, int64_t n,
+                    int k, int groups, float *out);
   int (*blend_backward)(const float *grad, const float *deltas, const float *weights, const int32_t *group, int64_t n,
                         int k, int groups, float *grad_deltas, float *grad_weights);
   int (*blend_adam_step)(float *base, float *deltas, float *base_first, float *base_second, float *deltas_first,

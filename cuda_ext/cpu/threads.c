@@ -15,7 +15,7 @@
 #endif
 
 /* Spinning bridges the gaps inside one call; longer waits sleep, since torch's own threads want the cores as well. */
-#define AF_SPINS 600
+#define AF_SPINS 4000
 
 /* generation << 32 | parts << 16 | next part: one word, so that a part is claimed only from the job it was seen in. */
 static _Atomic uint64_t ticket;

@@ -2,6 +2,19 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+double af_seconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+double af_stage_ends(af_workspace *workspace, int stage, double since) {
+  double now = af_seconds();
+  workspace->stage_seconds[stage] = now - since;
+  return now;
+}
 
 static void *allocate(size_t bytes, size_t *rounded) {
   *rounded = (bytes + bytes / 4 + 64) & ~(size_t)63;

@@ -245,3 +245,22 @@ def test_render_frame_is_the_three_operations(isa, scene):
     blended = ops.blend(attributes, deltas, weights, group, backend="cpu")
     splats = ops.project(blended, skin, head, torso, *made.camera, backend="cpu")
     assert torch.equal(got, ops.rasterise_over(splats, background, backend="cpu"))
+
+
+def test_half_deltas_give_the_picture_of_their_float_copy(isa, scene):
+    made = scene(7, 500, 45, 50)
+    attributes, skin, head, torso = (t.detach() for t in made.inputs(torch.float32))
+    random = torch.Generator().manual_seed(1)
+    # Down to the subnormal numbers of half precision, which a careless conversion would flush to zero.
+    deltas = (torch.randn(500, 4, 14, generator=random) * 10 ** (-7 * torch.rand(500, 4, 14, generator=random))).half()
+    assert ((deltas != 0) & (deltas.abs() < 6e-5)).sum() > 1000
+    weights = torch.randn(2, 4, generator=random)
+    weights[0] *= 1e4
+    group = torch.randint(0, 2, (500,), generator=random, dtype=torch.int32)
+    background = torch.randint(0, 256, (45, 50, 3), generator=random, dtype=torch.uint8)
+    pictures = [
+        ops.render_frame(attributes, d, weights, group, skin, head, torso, *made.camera[:3], background, backend="cpu")
+        for d in (deltas, deltas.float())
+    ]
+    assert torch.equal(*pictures)
+    assert not torch.equal(pictures[0], background)
