@@ -114,10 +114,8 @@ def set_threads(count: int) -> None:
 
 def profile() -> dict[str, float]:
     """The kernels' own figures of their last runs: milliseconds by stage, `pairs_binned` and `pairs_composited`."""
-    read = native.load().af_workspace_profile
-    read.argtypes, read.restype = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_double), ctypes.c_int32], ctypes.c_int32
     numbers = (ctypes.c_double * (len(STAGES) + 2))()
-    count = read(native.workspace(), numbers, len(numbers))
+    count = native.load().af_workspace_profile(native.workspace(), numbers, len(numbers))
     if count != len(numbers):
         raise RuntimeError(f"the library profiles {count} numbers; this tool knows {len(numbers)}")
     out = {name: 1e3 * value for name, value in zip(STAGES, numbers, strict=False)}

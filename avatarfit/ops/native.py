@@ -15,7 +15,7 @@ from typing import Any
 
 from avatarfit.contracts import BackendError
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 LIBRARY_NAME = "libavatarfit_cpu.so"
 
 STATUS_OK = 0
@@ -23,6 +23,7 @@ STATUS_BAD_VALUE = 1
 STATUS_NO_MEMORY = 2
 
 _CAMERA = [c_float, c_float, c_float, c_int32, c_int32]
+_RENDER = [c_void_p] * 5 + [c_int64, c_int32, c_int32] + [c_void_p] * 3 + [*_CAMERA, c_void_p, c_void_p]
 _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "af_abi_version": ([], c_int32),
     "af_isa": ([], c_char_p),
@@ -49,10 +50,9 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
         c_int32,
     ),
     "af_rasterise_over": ([c_void_p, c_void_p, c_int64, c_int32, c_int32, c_void_p, c_void_p], c_int32),
-    "af_render_over": (
-        [c_void_p] * 5 + [c_int64, c_int32, c_int32] + [c_void_p] * 3 + [*_CAMERA, c_void_p, c_void_p],
-        c_int32,
-    ),
+    "af_render_over": (_RENDER, c_int32),
+    "af_render_over_half": (_RENDER, c_int32),
+    "af_workspace_profile": ([c_void_p, c_void_p, c_int32], c_int32),
     "af_keep_freed_memory": ([], c_int32),
     "af_l1_dssim": ([c_void_p] * 5 + [c_int32, c_int32, c_float, c_void_p, c_void_p], c_int32),
 }

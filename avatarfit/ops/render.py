@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -14,14 +11,6 @@ from avatarfit.ops.backend import wants_native
 from avatarfit.ops.blend import blend
 from avatarfit.ops.project import project
 from avatarfit.ops.rasterise import rasterise_over
-
-
-@functools.cache
-def _render_over_half() -> Any:
-    library = native.load()
-    call = library.af_render_over_half
-    call.argtypes, call.restype = library.af_render_over.argtypes, library.af_render_over.restype
-    return call
 
 
 def render_frame(
@@ -68,7 +57,8 @@ def render_frame(
         n, k = base.shape[0], deltas.shape[1]
         out = torch.empty_like(background)
         half = deltas.dtype == torch.float16
-        call = _render_over_half() if half else native.load().af_render_over
+        library = native.load()
+        call = library.af_render_over_half if half else library.af_render_over
         status = call(
             native.workspace(),
             pointer("base", base, (n, layout.ATTRIBUTE_COUNT)),

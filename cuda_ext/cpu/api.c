@@ -12,7 +12,7 @@
 #include "cpu/table.h"
 #include "shared/constants.h"
 
-#define AF_ABI_VERSION 2
+#define AF_ABI_VERSION 3
 #define AF_API __attribute__((visibility("default")))
 
 extern const af_table af_table_baseline;
