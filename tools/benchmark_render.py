@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmark_scene import (
+from made_up_scene import (
     ATTRIBUTE_BYTES,
     FORWARD_FLOPS_PER_LANE,
     SPLAT_BYTES,
