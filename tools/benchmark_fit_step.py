@@ -10,9 +10,7 @@ Times are medians of wall-clock milliseconds; the reference runs far fewer times
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,11 +25,12 @@ from made_up_scene import (
     Ceilings,
     Scene,
     loss_gflop,
-    machine,
     make_scene,
     profile,
     raster_gflop,
     set_threads,
+    start_report,
+    write_report,
 )
 
 from avatarfit import ops
@@ -132,20 +131,7 @@ def main() -> None:
     options = parser.parse_args()
     cases = [tuple(map(int, case.split(":"))) for case in options.cases or [f"{options.size_px}:{options.gaussians}"]]
     threads = options.threads or [native.threads()]
-    report: dict[str, Any] = {
-        "benchmark": "fit_step",
-        "machine": machine(),
-        "keep_freed_memory": native.keep_freed_memory() if options.keep_freed_memory else False,
-        "unit": "ms, median",
-        "repeats": options.repeats,
-        "ceilings": {},
-        "scenes": [],
-    }
-    ceilings: dict[int, Ceilings] = {}
-    for count in threads:
-        set_threads(count)
-        ceilings[count] = Ceilings.measure()
-        report["ceilings"][f"{count}_threads"] = ceilings[count].describe()
+    report, ceilings = start_report("fit_step", options.repeats, options.keep_freed_memory, threads)
     fastest = native.isa()
     for size_px, gaussians in cases:
         scene = make_scene(gaussians, options.bases, options.groups, size_px)
@@ -174,11 +160,7 @@ def main() -> None:
             entry["reference_ms"] = reference = measure(scene, "reference", options.reference_repeats)
             last = entry["native"][-1]["ms"]
             entry["reference_over_native"] = {name: round(reference[name] / last[name], 1) for name in last}
-    text = json.dumps(report, indent=2)
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(text + "\n")
-    sys.stdout.write(text + "\n")
+    write_report(report, options.output)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ ceilings measured in the same run, each stage at the better of arithmetic and me
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,11 +22,12 @@ from made_up_scene import (
     SPLAT_BYTES,
     Ceilings,
     Scene,
-    machine,
     make_scene,
     profile,
     raster_gflop,
     set_threads,
+    start_report,
+    write_report,
 )
 
 from avatarfit import ops
@@ -100,20 +99,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the JSON here")
     options = parser.parse_args()
     threads = options.threads or sorted({1, native.threads()})
-    report: dict[str, Any] = {
-        "benchmark": "render_frame",
-        "machine": machine(),
-        "keep_freed_memory": native.keep_freed_memory() if options.keep_freed_memory else False,
-        "unit": "ms, median",
-        "repeats": options.repeats,
-        "ceilings": {},
-        "scenes": [],
-    }
-    ceilings: dict[int, Ceilings] = {}
-    for count in threads:
-        set_threads(count)
-        ceilings[count] = Ceilings.measure()
-        report["ceilings"][f"{count}_threads"] = ceilings[count].describe()
+    report, ceilings = start_report("render_frame", options.repeats, options.keep_freed_memory, threads)
     before = native.isa()
     for gaussians in options.gaussians:
         scene = make_scene(gaussians, options.bases, options.groups, options.size_px)
@@ -141,11 +127,7 @@ def main() -> None:
                 times.append(1e3 * (time.perf_counter() - start))
             entry["reference_ms"] = round(statistics.median(times), 1)
             entry["reference_over_native"] = round(entry["reference_ms"] / native_ms, 1)
-    text = json.dumps(report, indent=2)
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(text + "\n")
-    sys.stdout.write(text + "\n")
+    write_report(report, options.output)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import math
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -205,3 +208,33 @@ def raster_gflop(pairs: float, flops_per_lane: int) -> float:
 def loss_gflop(size_px: int) -> float:
     """10^9 operations of L1 + DSSIM and gradient: seven blurs, each an 11-tap multiply-add along both axes."""
     return 1e-9 * size_px * size_px * 3 * (7 * 2 * 11 * 2 + 60)
+
+
+def start_report(
+    benchmark: str, repeats: int, keep_freed_memory: bool, threads: list[int]
+) -> tuple[dict[str, Any], dict[int, Ceilings]]:
+    """The head of a benchmark's JSON, and the ceilings measured for each number of threads."""
+    report: dict[str, Any] = {
+        "benchmark": benchmark,
+        "machine": machine(),
+        "keep_freed_memory": native.keep_freed_memory() if keep_freed_memory else False,
+        "unit": "ms, median",
+        "repeats": repeats,
+        "ceilings": {},
+        "scenes": [],
+    }
+    ceilings: dict[int, Ceilings] = {}
+    for count in threads:
+        set_threads(count)
+        ceilings[count] = Ceilings.measure()
+        report["ceilings"][f"{count}_threads"] = ceilings[count].describe()
+    return report, ceilings
+
+
+def write_report(report: dict[str, Any], path: Path | None) -> None:
+    """Prints a benchmark's JSON and, where a path is given, writes it there."""
+    text = json.dumps(report, indent=2)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    sys.stdout.write(text + "\n")

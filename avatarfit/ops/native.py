@@ -101,6 +101,31 @@ def find_library() -> Path:
     )
 
 
+def open_library(
+    path: Path, version_call: str, wanted_version: int, signatures: dict[str, tuple[list[Any], Any]], again: str
+) -> ctypes.CDLL:
+    """A native library with every call's argument types declared.
+
+    Args:
+        version_call: the call that gives the library's interface version.
+        again: what a person does to get a right one.
+
+    Raises:
+        BackendError: not loadable on this machine, or of another interface version.
+    """
+    try:
+        library = ctypes.CDLL(str(path))
+        version = getattr(library, version_call)()
+    except (OSError, AttributeError) as error:
+        raise BackendError(f"{path} does not load ({error})", "a library built for this machine", again) from error
+    if version != wanted_version:
+        raise BackendError(f"{path} has interface version {version}", f"version {wanted_version}", again)
+    for name, (arguments, result) in signatures.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, result
+    return library
+
+
 @functools.cache
 def load() -> ctypes.CDLL:
     """The native library, loaded once, with every call's argument types declared.
@@ -110,16 +135,7 @@ def load() -> ctypes.CDLL:
     """
     path = find_library()
     again = "rebuild the package (`pip install .`), or ask for backend 'reference'"
-    try:
-        library = ctypes.CDLL(str(path))
-        version = library.af_abi_version()
-    except (OSError, AttributeError) as error:
-        raise BackendError(f"{path} does not load ({error})", "a library built for this machine", again) from error
-    if version != ABI_VERSION:
-        raise BackendError(f"{path} has interface version {version}", f"version {ABI_VERSION}", again)
-    for name, (arguments, result) in _SIGNATURES.items():
-        function = getattr(library, name)
-        function.argtypes, function.restype = arguments, result
+    library = open_library(path, "af_abi_version", ABI_VERSION, _SIGNATURES, again)
     wanted_isa = os.environ.get("AVATARFIT_ISA")
     if wanted_isa:
         _set_isa(library, wanted_isa)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from avatarfit.contracts import BackendError
-from avatarfit.ops.native import library_places
+from avatarfit.ops.native import library_places, open_library
 
 ABI_VERSION = 1
 LIBRARY_NAME = "libavatarfit_cuda.so"
@@ -86,17 +86,7 @@ def load() -> ctypes.CDLL:
     """
     path = find_library()
     again = "rebuild the package with AVATARFIT_CUDA=1, or ask for backend 'cpu'"
-    try:
-        library = ctypes.CDLL(str(path))
-        version = library.af_cuda_abi_version()
-    except (OSError, AttributeError) as error:
-        raise BackendError(f"{path} does not load ({error})", "a library built for this machine", again) from error
-    if version != ABI_VERSION:
-        raise BackendError(f"{path} has interface version {version}", f"version {ABI_VERSION}", again)
-    for name, (arguments, result) in _SIGNATURES.items():
-        function = getattr(library, name)
-        function.argtypes, function.restype = arguments, result
-    return library
+    return open_library(path, "af_cuda_abi_version", ABI_VERSION, _SIGNATURES, again)
 
 
 def architectures() -> list[str]:
