@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,8 +71,6 @@ def fitted_camera(camera: Camera, width_px: int) -> Camera:
 def _fill(
     clip: ClipFolder, size: tuple[int, int], folder: Path, shapes: dict[str, tuple[int, ...]], on_event: Listener
 ) -> None:
-    import time
-
     start = time.monotonic()
     on_event(Started("frames", len(clip)))
     out = {
