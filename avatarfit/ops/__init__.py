@@ -26,7 +26,7 @@ from avatarfit.ops.blend import blend, blend_reference, blend_weights_grad
 from avatarfit.ops.blend_adam import blend_adam_step_
 from avatarfit.ops.loss import l1_dssim, l1_dssim_reference, ssim_map
 from avatarfit.ops.project import project, project_reference, rotation_matrices
-from avatarfit.ops.rasterise import rasterise, rasterise_over, rasterise_reference
+from avatarfit.ops.rasterise import rasterise, rasterise_depth, rasterise_over, rasterise_reference
 from avatarfit.ops.render import render_frame
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "project",
     "project_reference",
     "rasterise",
+    "rasterise_depth",
     "rasterise_over",
     "rasterise_reference",
     "render_frame",

@@ -19,7 +19,9 @@ def check(
         ValueError: something differs; the message gives what came and what was wanted.
     """
     got = tensor.shape
-    if len(got) != len(shape) or any(w is not None and w != g for w, g in zip(shape, got, strict=True)):
+    if got != shape and (
+        len(got) != len(shape) or any(w is not None and w != g for w, g in zip(shape, got, strict=True))
+    ):
         want = "[" + ", ".join("any" if s is None else str(s) for s in shape) + "]"
         raise ValueError(f"{name} came with shape {list(got)}; wanted {want}")
     if dtype is not None and tensor.dtype != dtype:

@@ -47,6 +47,25 @@ def rasterise(
     return rasterise_reference(splats, height_px, width_px)
 
 
+def rasterise_depth(splats: Tensor, height_px: int, width_px: int, *, backend: str = "auto") -> Tensor:
+    """Composite the splats' depths as `rasterise` composites their colours, in a pass of its own.
+
+    Args:
+        splats, height_px, width_px, backend: as `rasterise`.
+
+    Returns:
+        [H, W]: `sum_i weight_i depth_i` in the depth column's unit (cm as from `project`), 0 where nothing is drawn;
+        over `rasterise(...)[..., 3]` it is the mean depth of what is seen. Differentiable in splats, depth included.
+
+    Raises:
+        ValueError, BackendError: as `rasterise`.
+    """
+    check("splats", splats, (None, layout.SPLAT_COUNT))
+    before, depth = splats[:, : layout.SPLAT_OPACITY + 1], splats[:, layout.SPLAT_DEPTH, None]
+    image = rasterise(torch.cat([before, depth.expand(-1, 3), depth], 1), height_px, width_px, backend=backend)
+    return image[..., 0]
+
+
 def rasterise_over(splats: Tensor, background: Tensor, *, backend: str = "auto") -> Tensor:
     """Composite splats over a picture: the run-time entry, no gradient.
 

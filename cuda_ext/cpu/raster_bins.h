@@ -8,6 +8,8 @@
 #include "shared/splat.h"
 
 #define BLOCK 4
+/* Entries of a block's list that are computed together; the next as many are asked for meanwhile. */
+#define CHUNK 16
 /* More parts than threads even out the work and outlast a thread that lost its core; each backward part costs memory. */
 #define FORWARD_PARTS_PER_THREAD 8
 #define MAX_SIDE_BLOCKS 4096
@@ -284,12 +286,13 @@ static int make_bins(raster_job *job, int64_t n, int keep) {
   int64_t pairs = place(job);
   clock = af_stage_ends(ws, AF_STAGE_BIN, clock);
   if (pairs < 0) return AF_NO_MEMORY;
-  job->list = af_reserve(&ws->slots[AF_SLOT_LIST], (size_t)(pairs + blocks) * sizeof(uint32_t));
+  job->list = af_reserve(&ws->slots[AF_SLOT_LIST], (size_t)(pairs + blocks + CHUNK) * sizeof(uint32_t));
   job->sorted = af_reserve(&ws->slots[AF_SLOT_SPANS], (size_t)(job->row_spans[job->rows] + 1) * sizeof(row_span));
   if (!job->list || !job->sorted) return AF_NO_MEMORY;
   af_parallel(job->parts, sort_spans_part, job);
   af_parallel(job->parts * FORWARD_PARTS_PER_THREAD, fill_part, job);
   job->starts[blocks] = (int32_t)(pairs + blocks);
+  memset(job->list + pairs + blocks, 0, CHUNK * sizeof(uint32_t));
   af_stage_ends(ws, AF_STAGE_FILL, clock);
   ws->pairs_binned = pairs;
   if (!keep) return AF_OK;

@@ -31,9 +31,8 @@ INLINE void transpose4(v4 *r) {
   r[2] = __builtin_shuffle(b, d, (i4){0, 1, 4, 5}), r[3] = __builtin_shuffle(b, d, (i4){2, 3, 6, 7});
 }
 
-/* Entries whose alphas are computed ahead of being composited. The exponential is a chain of some fifty cycles, longer
+/* The alphas of a chunk are computed ahead of being composited. The exponential is a chain of some fifty cycles, longer
    than what a processor's scheduler looks ahead; so chains are computed ABREAST by ABREAST entries in lockstep. */
-#define CHUNK 16
 #define ABREAST (VECTORS < 4 ? 4 / VECTORS : 1)
 
 /* 2^exponent for up to CHUNK entries, 0 where that is below 1/255 and, if `ceiling`, at most AF_ALPHA_MAX. */
@@ -66,6 +65,11 @@ INLINE void alphas_of(const raster_job *job, const uint32_t *list, int count, co
   }
 }
 
+/* Asks for the records of the next CHUNK entries, or of the next block's: the list goes on for CHUNK entries of zero. */
+INLINE void prefetch_records(const raster_job *job, const uint32_t *list) {
+  for (int k = 0; k < CHUNK; k++) __builtin_prefetch(job->records + list[k]);
+}
+
 /* Composites one block; returns how many entries it looked at. t: transmittance left, rgb: premultiplied colour. */
 INLINE int composite_block(const raster_job *job, const uint32_t *list, int count, const block_lanes *lanes, vf *t,
                            vf (*rgb)[VECTORS]) {
@@ -79,6 +83,7 @@ INLINE int composite_block(const raster_job *job, const uint32_t *list, int coun
     vi any = (vi){0};
     for (int v = 0; v < VECTORS; v++) any |= t[v] >= AF_TRANSMITTANCE_MIN;
     if (!v_any(any)) return i;
+    prefetch_records(job, list + i + CHUNK);
     alphas_of(job, list + i, ahead, lanes, 1, alphas);
     for (int k = 0; k < ahead; k++) {
       const record *r = job->records + list[i + k];
@@ -285,13 +290,12 @@ INLINE void add_sums(const raster_job *job, const uint32_t *list, int count, con
 INLINE void backward_block(const raster_job *job, const uint32_t *list, int count, const block_lanes *lanes,
                            const vf (*g)[VECTORS], vf *behind, float *rows) {
   vf t[VECTORS], alphas[CHUNK + ABREAST - 1][VECTORS];
-  vf q[CHUNK + PAIRED - 1][VECTORS], weights[CHUNK + PAIRED - 1][VECTORS];
+  vf q[CHUNK + 1][VECTORS], weights[CHUNK + 1][VECTORS];
   uint32_t ids[CHUNK];
   for (int v = 0; v < VECTORS; v++) t[v] = lanes->inside[v];
-  memset(q, 0, sizeof q);
-  memset(weights, 0, sizeof weights);
   for (int i = 0; i < count; i += CHUNK) {
     int ahead = count - i < CHUNK ? count - i : CHUNK;
+    prefetch_records(job, list + i + CHUNK);
     alphas_of(job, list + i, ahead, lanes, 0, alphas);
     int kept = 0;
     for (int k = 0; k < ahead; k++) {
@@ -315,6 +319,8 @@ INLINE void backward_block(const raster_job *job, const uint32_t *list, int coun
       ids[kept] = list[i + k];
       kept += v_any(some);
     }
+    /* What stands beside the last of an odd number is summed with it and left there. */
+    for (int v = 0; v < VECTORS; v++) q[kept][v] = weights[kept][v] = (vf){0};
     for (int k = 0; k < kept; k += PAIRED)
       add_sums(job, ids + k, kept - k < PAIRED ? kept - k : PAIRED, lanes, g, (const vf(*)[VECTORS])(q + k),
                (const vf(*)[VECTORS])(weights + k), rows);

@@ -17,11 +17,15 @@
 /* Spinning bridges the gaps inside one call; longer waits sleep, since torch's own threads want the cores as well. */
 #define AF_SPINS 4000
 
-/* generation << 32 | parts << 16 | next part: one word, so that a part is claimed only from the job it was seen in. */
-static _Atomic uint64_t ticket;
+/* One word a thread: generation << 32 | end << 16 | next of the parts that are still its own. A thread takes its own
+   parts from the front and others' from the back, so a part runs on the same core in every job as long as the cores keep
+   pace, and finds there what the last job left in that core's cache: lines written by a core of another cache complex
+   cost ten times a miss. The generation makes sure that a part is claimed only from the job it was seen in. */
+static struct { _Alignas(64) _Atomic uint64_t parts; } own[AF_MAX_THREADS];
+static _Atomic uint64_t posted; /* generation << 32 | threads */
 static _Atomic int done;
 static _Atomic int sleepers;
-static struct { af_part_function function; void *context; } job;
+static struct { af_part_function function; void *context; int parts; } job;
 
 static pthread_mutex_t caller_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t sleep_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -42,38 +46,43 @@ static void run(af_part_function function, int part, int parts, void *context) {
 #endif
 }
 
-/* Runs unclaimed parts of the job that `seen` belongs to; returns when none is left. */
-static void help(uint64_t seen) {
-  uint32_t generation = (uint32_t)(seen >> 32);
+/* Takes a part of thread `whose`; -1 when it has none left in this job. */
+static int claim(int whose, uint32_t generation, int from_front) {
+  uint64_t seen = atomic_load(&own[whose].parts);
   for (;;) {
-    int parts = (int)(seen >> 16 & 0xffff), next = (int)(seen & 0xffff);
-    if (next >= parts || (uint32_t)(seen >> 32) != generation) return;
-    if (atomic_compare_exchange_weak(&ticket, &seen, seen + 1)) {
-      run(job.function, next, parts, job.context);
+    uint32_t next = seen & 0xffff, end = seen >> 16 & 0xffff;
+    if (next >= end || seen >> 32 != generation) return -1;
+    uint64_t left = from_front ? seen + 1 : seen - (1u << 16);
+    if (atomic_compare_exchange_weak(&own[whose].parts, &seen, left)) return (int)(from_front ? next : end - 1);
+  }
+}
+
+/* Runs unclaimed parts of a job, this thread's own first; returns when none is left. A claimed part keeps the job from
+   ending, so what was read of it before stays true. */
+static void help(int me, uint64_t post) {
+  int threads = (int)(post & 0xffffffffu);
+  for (int turn = 0; turn < threads; turn++) {
+    int part;
+    while ((part = claim((me + turn) % threads, (uint32_t)(post >> 32), turn == 0)) >= 0) {
+      run(job.function, part, job.parts, job.context);
       atomic_fetch_add(&done, 1);
-      seen = atomic_load(&ticket);
     }
   }
 }
 
-static void *worker(void *unused) {
-  (void)unused;
-  uint64_t generation = 0;
+static void *worker(void *number) {
+  uint64_t last = 0, seen;
   for (;;) {
-    uint64_t seen = atomic_load(&ticket);
-    for (int i = 0; i < AF_SPINS && seen >> 32 == generation; i++) {
-      AF_PAUSE();
-      seen = atomic_load(&ticket);
-    }
-    if (seen >> 32 == generation) {
+    for (int i = 0; (seen = atomic_load(&posted)) == last && i < AF_SPINS; i++) AF_PAUSE();
+    if (seen == last) {
       pthread_mutex_lock(&sleep_lock);
       atomic_fetch_add(&sleepers, 1);
-      while ((seen = atomic_load(&ticket)) >> 32 == generation) pthread_cond_wait(&wake, &sleep_lock);
+      while ((seen = atomic_load(&posted)) == last) pthread_cond_wait(&wake, &sleep_lock);
       atomic_fetch_sub(&sleepers, 1);
       pthread_mutex_unlock(&sleep_lock);
     }
-    generation = seen >> 32;
-    help(seen);
+    last = seen;
+    help((int)(intptr_t)number, seen);
   }
   return 0;
 }
@@ -114,7 +123,7 @@ void af_set_thread_count(int count) {
 static void grow(int count) {
   while (workers < count) {
     pthread_t thread;
-    if (pthread_create(&thread, 0, worker, 0)) return;
+    if (pthread_create(&thread, 0, worker, (void *)(intptr_t)(workers + 1))) return;
     pthread_detach(thread);
     workers++;
   }
@@ -129,16 +138,20 @@ void af_parallel(int parts, af_part_function function, void *context) {
   grow(threads - 1);
   job.function = function;
   job.context = context;
+  job.parts = parts;
   atomic_store(&done, 0);
-  uint64_t generation = (atomic_load(&ticket) >> 32) + 1;
-  uint64_t posted = (generation & 0xffffffffu) << 32 | (uint64_t)parts << 16;
-  atomic_store(&ticket, posted);
+  uint64_t generation = ((atomic_load(&posted) >> 32) + 1) << 32, post = generation | (uint64_t)threads;
+  for (uint64_t t = 0, next = 0, end; t < (uint64_t)threads; t++, next = end) {
+    end = (uint64_t)parts * (t + 1) / (uint64_t)threads;
+    atomic_store(&own[t].parts, generation | end << 16 | next);
+  }
+  atomic_store(&posted, post);
   if (atomic_load(&sleepers)) {
     pthread_mutex_lock(&sleep_lock);
     pthread_cond_broadcast(&wake);
     pthread_mutex_unlock(&sleep_lock);
   }
-  help(posted);
+  help(0, post);
   for (int spins = 0; atomic_load(&done) < parts; spins++) {
     if (spins < AF_SPINS) AF_PAUSE();
     else sched_yield();

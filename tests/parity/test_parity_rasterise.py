@@ -132,6 +132,51 @@ def test_alpha_stays_in_its_range(scene, backend):
     torch.testing.assert_close(white[..., 0], white[..., 3], rtol=0, atol=2e-6)
 
 
+def test_depth_agrees_with_the_reference_in_value_and_gradient(isa, separated, relative_error):
+    chosen = torch.randn(60, 70, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    results = []
+    for dtype, backend in ((torch.float64, "reference"), (torch.float32, "cpu")):
+        leaf = separated(25, 60, 70).to(dtype).requires_grad_()
+        depth = ops.rasterise_depth(leaf, 60, 70, backend=backend)
+        (depth * chosen.to(dtype)).sum().backward()
+        results.append((depth.detach(), leaf.grad))
+    (want, want_grad), (got, got_grad) = results
+    assert relative_error(got, want) < 1e-6
+    for column in (0, 1, 2, 3, 4, 5, 9):
+        assert relative_error(got_grad[:, column], want_grad[:, column]) < 1e-5, column
+    assert not want_grad[:, 6:9].any()
+    assert not got_grad[:, 6:9].any()
+
+
+def test_depth_passes_finite_differences_on_separated_splats(separated):
+    splats = separated(4, 24, 24).requires_grad_()
+    ops.rasterise_depth(splats, 24, 24)[8:12, 4:20].sum().backward()
+    with torch.no_grad():
+        for row in range(4):
+            up, down = splats.clone(), splats.clone()
+            up[row, 9] += 1e-4
+            down[row, 9] -= 1e-4
+            difference = ops.rasterise_depth(up, 24, 24) - ops.rasterise_depth(down, 24, 24)
+            slope = float(difference[8:12, 4:20].sum()) / 2e-4
+            assert slope == pytest.approx(float(splats.grad[row, 9]), rel=1e-6, abs=1e-9), row
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_depth_over_alpha_is_where_the_splats_are(scene, backend):
+    made = scene(5, 900, 33, 35, log_scale=0.5)
+    splats = ops.project(*made.inputs(torch.float32), *made.camera, backend=backend).detach().clone()
+    seen = splats[:, 9] > 0
+    alpha = ops.rasterise(splats, 33, 35, backend=backend)[..., 3]
+    mean = ops.rasterise_depth(splats, 33, 35, backend=backend) / alpha.clamp(min=1e-6)
+    drawn = alpha > 0.01
+    assert drawn.any()
+    assert mean[drawn].min() >= splats[seen, 9].min() * (1 - 1e-5)
+    assert mean[drawn].max() <= splats[seen, 9].max() * (1 + 1e-5)
+    splats[seen, 9] = 50.0  # all at one depth
+    flat = ops.rasterise_depth(splats, 33, 35, backend=backend)
+    torch.testing.assert_close(flat, 50 * ops.rasterise(splats, 33, 35, backend=backend)[..., 3], rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (17, 1), (30, 31)])
 def test_no_gaussians_give_nothing(backend, height, width):
