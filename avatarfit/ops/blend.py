@@ -37,8 +37,8 @@ def blend(
         [N, 14], differentiable in base, deltas and weights.
 
     Raises:
-        ValueError: a shape, dtype, stride or group number does not fit (on CUDA a row whose group number does not fit
-            is NaN instead: the device is not waited for).
+        ValueError: a shape, dtype, stride or group number does not fit, or a weight is not finite (on CUDA
+            the rows that it concerns are NaN instead: the device is not waited for).
         BackendError: the backend cannot take these tensors.
     """
     _check(base, deltas, weights, group)
@@ -128,8 +128,10 @@ def _blend_cpu(base: Tensor, deltas: Tensor, weights: Tensor, group: Tensor) -> 
     n, k = deltas.shape[:2]
     out = torch.empty_like(base)
     pointers = _pointers(base, deltas, weights, group)
-    if native.load().af_blend(*pointers, n, k, weights.shape[0], out.data_ptr()):
+    status = native.load().af_blend(*pointers, n, k, weights.shape[0], out.data_ptr())
+    if status == native.STATUS_BAD_VALUE:
         raise _group_error(weights.shape[0])
+    native.check_status(status, "weights")
     return out
 
 

@@ -130,7 +130,7 @@ def _blend_adam_step_cpu(
     )  # fmt: skip
     if status == native.STATUS_BAD_VALUE:
         raise ValueError(f"group came with a number outside 0..{weights.shape[0] - 1}; wanted each a row of weights")
-    native.check_memory(status)
+    native.check_status(status)
     return weights_grad
 
 

@@ -36,8 +36,8 @@ def l1_dssim(
         scalar.
 
     Raises:
-        ValueError: a shape, dtype or stride does not fit, f lies outside [0, 1], or the weights sum to nothing
-            (on CUDA the loss is then NaN: it is not waited for).
+        ValueError: a shape, dtype or stride does not fit, f lies outside [0, 1], the weights sum to
+            nothing, or the loss is not finite (on CUDA the loss is then NaN: it is not waited for).
         BackendError: the backend cannot take these tensors.
     """
     check("image", image, (None, None, 3 if background is None else 4))
@@ -111,7 +111,7 @@ def _l1_dssim_cpu(
     )  # fmt: skip
     if status == native.STATUS_BAD_VALUE:
         raise _weight_error()
-    native.check_memory(status)
+    native.check_status(status, "the picture, its target, background or weight")
     return loss, grad
 
 

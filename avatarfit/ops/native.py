@@ -21,6 +21,7 @@ LIBRARY_NAME = "libavatarfit_cpu.so"
 STATUS_OK = 0
 STATUS_BAD_VALUE = 1
 STATUS_NO_MEMORY = 2
+STATUS_NOT_FINITE = 3
 
 _CAMERA = [c_float, c_float, c_float, c_int32, c_int32]
 _RENDER = [c_void_p] * 5 + [c_int64, c_int32, c_int32] + [c_void_p] * 3 + [*_CAMERA, c_void_p, c_void_p]
@@ -34,6 +35,7 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "af_workspace_create": ([], c_void_p),
     "af_workspace_destroy": ([c_void_p], None),
     "af_blend": ([c_void_p] * 4 + [c_int64, c_int32, c_int32, c_void_p], c_int32),
+    "af_blend_half": ([c_void_p] * 4 + [c_int64, c_int32, c_int32, c_void_p], c_int32),
     "af_blend_backward": ([c_void_p] * 4 + [c_int64, c_int32, c_int32, c_void_p, c_void_p], c_int32),
     "af_blend_adam_step": (
         [c_void_p] * 9
@@ -244,14 +246,17 @@ def workspace() -> int:
     return owner.handle
 
 
-def check_memory(status: int) -> None:
-    """Turn a status code into an exception.
+def check_status(status: int, held_finite: str = "an argument") -> None:
+    """Turn a status code into an exception; `held_finite` names what the call holds to be finite.
 
     Raises:
         MemoryError: the call ran out of memory.
+        ValueError: NaN or infinity came.
         RuntimeError: any other failure.
     """
     if status == STATUS_NO_MEMORY:
         raise MemoryError("the native kernels ran out of memory")
+    if status == STATUS_NOT_FINITE:
+        raise ValueError(f"{held_finite} came with NaN or infinity; wanted finite numbers")
     if status:
         raise RuntimeError(f"the native kernels returned status {status}")

@@ -44,7 +44,8 @@ def project(
         Differentiable in attributes, skin, head and torso.
 
     Raises:
-        ValueError: a shape, dtype, stride or size does not fit.
+        ValueError: a shape, dtype, stride or size does not fit, or a pose is not finite (on CUDA what it
+            moves is culled then).
         BackendError: the backend cannot take these tensors.
     """
     check("attributes", attributes, (None, layout.ATTRIBUTE_COUNT))
@@ -137,10 +138,11 @@ def _project_cpu(
     focal_px: float, center_x_px: float, center_y_px: float, width_px: int, height_px: int,
 ) -> Tensor:  # fmt: skip
     splats = attributes.new_empty(attributes.shape[0], layout.SPLAT_COUNT)
-    native.load().af_project(
+    status = native.load().af_project(
         *_pointers(attributes, skin, head, torso),
         focal_px, center_x_px, center_y_px, width_px, height_px, splats.data_ptr(),
     )  # fmt: skip
+    native.check_status(status, "head or torso")
     return splats
 
 

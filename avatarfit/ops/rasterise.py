@@ -151,7 +151,7 @@ LIBRARY.define("rasterise_over(Tensor splats, Tensor background) -> Tensor")
 def _rasterise_cpu(splats: Tensor, height_px: int, width_px: int) -> Tensor:
     image = splats.new_empty(height_px, width_px, 4)
     address = pointer("splats", splats, (None, layout.SPLAT_COUNT))
-    native.check_memory(
+    native.check_status(
         native.load().af_rasterise(native.workspace(), address, len(splats), height_px, width_px, image.data_ptr())
     )
     return image
@@ -160,7 +160,7 @@ def _rasterise_cpu(splats: Tensor, height_px: int, width_px: int) -> Tensor:
 def _rasterise_backward_cpu(grad: Tensor, splats: Tensor, image: Tensor) -> Tensor:
     height_px, width_px, _ = image.shape
     out = torch.empty_like(splats)
-    native.check_memory(
+    native.check_status(
         native.load().af_rasterise_backward(
             native.workspace(),
             pointer("splats", splats, (None, layout.SPLAT_COUNT)), len(splats), height_px, width_px,
@@ -174,7 +174,7 @@ def _rasterise_backward_cpu(grad: Tensor, splats: Tensor, image: Tensor) -> Tens
 def _rasterise_over_cpu(splats: Tensor, background: Tensor) -> Tensor:
     height_px, width_px, _ = background.shape
     out = torch.empty_like(background)
-    native.check_memory(
+    native.check_status(
         native.load().af_rasterise_over(
             native.workspace(),
             pointer("splats", splats, (None, layout.SPLAT_COUNT)), len(splats), height_px, width_px,

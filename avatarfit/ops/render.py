@@ -75,7 +75,7 @@ def render_frame(
         )  # fmt: skip
         if status == native.STATUS_BAD_VALUE:
             raise ValueError(f"group came with a number outside 0..{weights.shape[0] - 1}; wanted a row of weights")
-        native.check_memory(status)
+        native.check_status(status, "weights, head or torso")
         return out
 
 

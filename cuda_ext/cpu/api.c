@@ -1,4 +1,5 @@
 /* The C interface of the library: picks an instruction set once, then passes every call on. */
+#include <math.h>
 #include <stdlib.h>
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -140,10 +141,26 @@ static int groups_fit(const int32_t *group, int64_t n, int groups) {
   return !outside;
 }
 
+/* For what is small: a pose, a frame's weights. Rows of Gaussians that are not finite are not drawn instead. */
+static int all_finite(const float *values, int64_t count) {
+  for (int64_t i = 0; i < count; i++)
+    if (!isfinite(values[i])) return 0;
+  return 1;
+}
+
 AF_API int af_blend(const float *base, const float *deltas, const float *weights, const int32_t *group, int64_t n, int k,
                     int groups, float *out) {
   if (!groups_fit(group, n, groups)) return AF_BAD_VALUE;
+  if (!all_finite(weights, (int64_t)groups * k)) return AF_NOT_FINITE;
   return table()->blend(base, deltas, weights, group, n, k, groups, out);
+}
+
+/* The same with deltas in half precision (IEEE binary16). */
+AF_API int af_blend_half(const float *base, const uint16_t *deltas, const float *weights, const int32_t *group,
+                         int64_t n, int k, int groups, float *out) {
+  if (!groups_fit(group, n, groups)) return AF_BAD_VALUE;
+  if (!all_finite(weights, (int64_t)groups * k)) return AF_NOT_FINITE;
+  return table()->blend_half(base, deltas, weights, group, n, k, groups, out);
 }
 
 /* Either gradient may be null; weights may be null where grad_deltas is. */
@@ -166,6 +183,7 @@ AF_API int af_blend_adam_step(float *base, float *deltas, float *base_first, flo
 
 AF_API int af_project(const float *attributes, const float *skin, const float *head, const float *torso, int64_t n,
                       float focal, float center_x, float center_y, int width, int height, float *splats) {
+  if (!all_finite(head, 12) || !all_finite(torso, 12)) return AF_NOT_FINITE;
   return table()->project(attributes, skin, head, torso, n, focal, center_x, center_y, width, height, splats);
 }
 
@@ -196,6 +214,8 @@ static int render_over(af_workspace *workspace, const float *base, const float *
                        const float *head, const float *torso, float focal, float center_x, float center_y, int width,
                        int height, const uint8_t *background, uint8_t *out) {
   if (!groups_fit(group, n, groups)) return AF_BAD_VALUE;
+  if (!all_finite(weights, (int64_t)groups * k) || !all_finite(head, 12) || !all_finite(torso, 12))
+    return AF_NOT_FINITE;
   const af_table *t = table();
   float *attributes = af_reserve(&workspace->slots[AF_SLOT_ATTRIBUTES], (size_t)n * AF_ATTRIBUTES * sizeof(float));
   float *splats = af_reserve(&workspace->slots[AF_SLOT_SPLATS], (size_t)n * AF_SPLAT * sizeof(float));

@@ -2,6 +2,8 @@
    floats away. Pass one blurs four moments of a row without storing them and leaves three derivative maps; pass two blurs
    those back onto the picture. The moments are those of u = x + y and v = x - y, each with its own square: fewer products
    than of x, y and their mixture, and v is what L1 asks for. */
+#include <math.h>
+
 #include "cpu/table.h"
 #include "shared/ssim.h"
 
@@ -228,6 +230,7 @@ static int l1_dssim(af_workspace *ws, const float *image, const float *target, c
   for (int y = 0; y < height; y++) loss_sum += job.row_sums[2 * y], weight_sum += job.row_sums[2 * y + 1];
   /* Both sums ran over three channels, so the mean over channels needs no further factor. */
   if (!(weight_sum > 0)) return AF_BAD_VALUE;
+  if (!isfinite(loss_sum)) return AF_NOT_FINITE;
   *loss = (float)(loss_sum / weight_sum);
   job.scale = (float)(1 / weight_sum);
   if (grad) af_parallel(parts, gradient_part, &job);

@@ -6,7 +6,7 @@
 
 #include "cpu/workspace.h"
 
-enum { AF_OK = 0, AF_BAD_VALUE = 1, AF_NO_MEMORY = 2 };
+enum { AF_OK = 0, AF_BAD_VALUE = 1, AF_NO_MEMORY = 2, AF_NOT_FINITE = 3 };
 
 typedef struct {
   const char *name;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from avatarfit.contracts import BackendError
 from avatarfit.ops import layout, native
 
 ZEROS = torch.zeros(2, dtype=torch.int32)
+NAN = math.nan
 
 
 def test_auto_says_what_it_took_and_why():
@@ -84,6 +86,27 @@ def test_both_sides_state_the_same_numbers():
         (
             lambda: ops.l1_dssim(torch.zeros(4, 4, 3), torch.zeros(4, 4, 3).double(), torch.ones(4, 4), 0.2),
             "target came as torch.float64",
+        ),
+        (
+            lambda: ops.l1_dssim(torch.full((4, 4, 3), NAN), torch.zeros(4, 4, 3), torch.ones(4, 4), 0.2),
+            "the picture, its target, background or weight came with NaN or infinity",
+        ),
+        (
+            lambda: ops.blend(torch.zeros(2, 14), torch.zeros(2, 3, 14), torch.full((1, 3), NAN), ZEROS),
+            "weights came with NaN or infinity",
+        ),
+        (
+            lambda: ops.project(
+                torch.zeros(2, 14), torch.zeros(2), torch.full((3, 4), -math.inf), torch.eye(3, 4), 9.0, 1, 1, 4, 4
+            ),
+            "head or torso came with NaN or infinity",
+        ),
+        (
+            lambda: ops.render_frame(
+                torch.zeros(2, 14), torch.zeros(2, 3, 14), torch.zeros(1, 3), ZEROS, torch.zeros(2),
+                torch.eye(3, 4), torch.full((3, 4), NAN), 9.0, 1, 1, torch.zeros(4, 4, 3, dtype=torch.uint8),
+            ),
+            "weights, head or torso came with NaN or infinity",
         ),
     ],
 )  # fmt: skip
