@@ -30,6 +30,7 @@ from made_up_scene import (
     raster_gflop,
     set_threads,
     start_report,
+    tell_gain_of_threads,
     write_report,
 )
 
@@ -155,8 +156,10 @@ def main() -> None:
                         "share_of_bound": round(sum(bounds.values()) / times["step"], 3),
                     }
                 )
+            tell_gain_of_threads(entry["native"][-len(threads) :], lambda result: result["ms"]["step"])
         native.set_isa(fastest)
         if options.reference_repeats:
+            set_threads(max(threads), max(threads))
             entry["reference_ms"] = reference = measure(scene, "reference", options.reference_repeats)
             last = entry["native"][-1]["ms"]
             entry["reference_over_native"] = {name: round(reference[name] / last[name], 1) for name in last}

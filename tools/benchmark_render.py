@@ -27,6 +27,7 @@ from made_up_scene import (
     raster_gflop,
     set_threads,
     start_report,
+    tell_gain_of_threads,
     write_report,
 )
 
@@ -115,9 +116,11 @@ def main() -> None:
                     result = measure(scene, options.repeats, ceilings[count])
                     kind = {"isa": isa, "deltas": str(deltas.dtype).removeprefix("torch."), "threads": count}
                     entry["native"].append(kind | result)
+                tell_gain_of_threads(entry["native"][-len(threads) :], lambda result: result["frame_ms"])
         native.set_isa(before)
         scene.deltas = plain
         if options.reference_repeats:
+            set_threads(max(threads), max(threads))
             # The ratio compares like with like: all threads, float32 deltas, the fastest instruction set.
             native_ms = entry["native"][len(threads) - 1]["frame_ms"]
             times = []

@@ -109,10 +109,11 @@ def median_seconds(call: Callable[[], object], repeats: int, warm_up: int = 1) -
     return statistics.median(seconds)
 
 
-def set_threads(count: int) -> None:
-    """One number of threads for the native kernels and for torch."""
-    native.set_threads(count)
-    torch.set_num_threads(count)
+def set_threads(kernels: int, by_torch: int = 1) -> None:
+    """Threads of the native kernels and of torch. Torch has one beside them, as in the trainer: when it has more, those
+    that wait spin on the cores that the kernels want."""
+    native.set_threads(kernels)
+    torch.set_num_threads(by_torch)
 
 
 def profile() -> dict[str, float]:
@@ -225,10 +226,18 @@ def start_report(
     }
     ceilings: dict[int, Ceilings] = {}
     for count in threads:
-        set_threads(count)
+        set_threads(count, count)
         ceilings[count] = Ceilings.measure()
         report["ceilings"][f"{count}_threads"] = ceilings[count].describe()
     return report, ceilings
+
+
+def tell_gain_of_threads(results: list[dict[str, Any]], milliseconds: Callable[[dict[str, Any]], float]) -> None:
+    """Adds to each of the results, which differ in threads alone, how many times faster it is than one thread."""
+    one = next((milliseconds(result) for result in results if result["threads"] == 1), None)
+    for result in results:
+        if one is not None and result["threads"] > 1:
+            result["gain_over_one_thread"] = round(one / milliseconds(result), 2)
 
 
 def write_report(report: dict[str, Any], path: Path | None) -> None:
