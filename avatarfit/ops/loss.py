@@ -117,7 +117,7 @@ def _l1_dssim_cpu(
 
 def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)  # nobody asks for the gradient's gradient, and zeros for it would be a picture's worth
+    ctx.set_materialize_grads(False)  # zeros for the second output's would be a picture's worth
     ctx.needs_grad = inputs[5]
     ctx.save_for_backward(output[1])
 
