@@ -29,8 +29,10 @@ FORMAT, VERSION = "avatarfit.clip", 1
 MANIFEST, TRACKS, PERSON, LABELS = "clip.json", "tracks.safetensors", "person.mkv", "labels.mkv"
 PLATE, PLATE_SEEN = "plate.png", "plate_seen.png"
 
-BACKGROUND, HEAD, NECK, TORSO, MOUTH_INTERIOR = range(5)
-"""The values of `labels.mkv`; the mouth's interior is part of the head."""
+BACKGROUND, FACE, NECK, TORSO, MOUTH_INTERIOR, HAIR = range(6)
+"""The values of `labels.mkv`."""
+HEAD = (FACE, MOUTH_INTERIOR, HAIR)
+"""The labels that make up the head."""
 
 _TRACK_SHAPES: dict[str, tuple[int | None, ...]] = {
     "pts_seconds": (),

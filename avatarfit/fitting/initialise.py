@@ -11,6 +11,7 @@ import torch
 from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import cKDTree
 
+from avatarfit.capture.clip_folder import HEAD, MOUTH_INTERIOR, NECK, TORSO
 from avatarfit.contracts import Camera, Motion
 from avatarfit.fitting.frame_store import FrameStore
 from avatarfit.model.gaussian_avatar import (
@@ -24,7 +25,6 @@ from avatarfit.model.gaussian_avatar import (
     inverse,
 )
 
-HEAD, NECK, TORSO, MOUTH = 1, 2, 3, 4
 _MESH_COUNT = 468
 _SUBNASALE, _CHIN = 2, 152
 _SKULL_DEPTH_CM, _NECK_BEHIND_CHIN_CM, _TORSO_BEHIND_CHIN_CM, _MOUTH_BEHIND_LIPS_CM = 7.0, 4.0, 6.0, 0.8
@@ -67,16 +67,16 @@ def initial_gaussians(
 
     # (frame, labels to take, share of the count)
     yaw, pitch = motion.head.rotation_wxyz[:, 2], motion.head.rotation_wxyz[:, 1]
-    plan: list[tuple[int, tuple[int, ...], float]] = [(rest, (HEAD, NECK, TORSO, MOUTH), 0.86)]
-    plan += [(int(f(a)), (HEAD, NECK, TORSO), 0.025) for a in (yaw, pitch) for f in (np.argmin, np.argmax)]
-    plan += [(int(i), (MOUTH,), 0.02) for i in np.argsort(aperture_cm)[[-1, -len(aperture_cm) // 20]]]
+    plan: list[tuple[int, tuple[int, ...], float]] = [(rest, (*HEAD, NECK, TORSO), 0.86)]
+    plan += [(int(f(a)), (*HEAD, NECK, TORSO), 0.025) for a in (yaw, pitch) for f in (np.argmin, np.argmax)]
+    plan += [(int(i), (MOUTH_INTERIOR,), 0.02) for i in np.argsort(aperture_cm)[[-1, -len(aperture_cm) // 20]]]
 
     parts: list[dict[str, np.ndarray]] = []
     for index, wanted, share in plan:
         posed = landmarks_cm[index] @ motion.head.matrices()[index, :, :3].T + motion.head.translation_cm[index]
         labels = np.where(frames.person[index] > 127, frames.labels[index], 0)
         candidates = np.isin(labels, wanted)
-        if index != rest and wanted != (MOUTH,):
+        if index != rest and wanted != (MOUTH_INTERIOR,):
             candidates &= ~_covered(parts, head[index], torso[index], camera)
         part = _lift(candidates, labels, posed, frames.rgb[index], camera, round(share * count), generator)
         if part is None:
@@ -100,8 +100,8 @@ def initial_gaussians(
 
     face = landmarks_cm.mean(axis=0)
     rest_face = face @ rest_head[:, :3].T + rest_head[:, 3]
-    below_nose = (whole["mean"][:, 1] > rest_face[_SUBNASALE, 1] - 0.5) | (whole["label"] == MOUTH)
-    on_head = np.isin(whole["label"], (HEAD, MOUTH))
+    below_nose = (whole["mean"][:, 1] > rest_face[_SUBNASALE, 1] - 0.5) | (whole["label"] == MOUTH_INTERIOR)
+    on_head = np.isin(whole["label"], HEAD)
     group = np.where(on_head, np.where(below_nose, 0, 1), 2).astype(np.int32)
     assert GROUPS == ("lower_face", "upper_face", "torso")
 
@@ -134,7 +134,7 @@ def _lift(
     if not len(rows) or not count:
         return None
     # The head, small in the picture, is what people look at: it takes twice its share of pixels.
-    chance = np.where(np.isin(labels[rows, columns], (HEAD, MOUTH)), 2.0, 1.0)
+    chance = np.where(np.isin(labels[rows, columns], HEAD), 2.0, 1.0)
     chosen = generator.choice(len(rows), count, replace=count > len(rows), p=chance / chance.sum())
     rows, columns = rows[chosen], columns[chosen]
     pixels = np.stack([columns, rows], axis=1) + generator.uniform(0, 1, (count, 2))
@@ -144,10 +144,10 @@ def _lift(
     mean = np.concatenate([ray * depth[:, None], depth[:, None]], axis=1)
 
     # The neck's skin hangs between the jaw and the collar, in proportion to how far each is.
-    to_head = cv2.distanceTransform((~np.isin(labels, (HEAD, MOUTH))).astype(np.uint8), cv2.DIST_L2, 5)
+    to_head = cv2.distanceTransform((~np.isin(labels, HEAD)).astype(np.uint8), cv2.DIST_L2, 5)
     to_torso = cv2.distanceTransform((labels != TORSO).astype(np.uint8), cv2.DIST_L2, 5)
     between = to_torso / np.maximum(to_torso + to_head, 1e-3)
-    skin = np.where(label == NECK, between[rows, columns], np.isin(label, (HEAD, MOUTH)))
+    skin = np.where(label == NECK, between[rows, columns], np.isin(label, HEAD))
     return {"mean": mean, "rgb": rgb[rows, columns] / np.float32(255), "label": label, "skin": skin}
 
 
@@ -162,7 +162,7 @@ def _depth_cm(pixels: np.ndarray, label: np.ndarray, posed_cm: np.ndarray, camer
     depth[outside] = mesh[nearest, 2] + np.minimum(away_cm, _SKULL_DEPTH_CM)
     depth[label == NECK] = mesh[_CHIN, 2] + _NECK_BEHIND_CHIN_CM
     depth[label == TORSO] = mesh[_CHIN, 2] + _TORSO_BEHIND_CHIN_CM
-    depth[label == MOUTH] += _MOUTH_BEHIND_LIPS_CM
+    depth[label == MOUTH_INTERIOR] += _MOUTH_BEHIND_LIPS_CM
     return depth
 
 

@@ -12,7 +12,7 @@ from avatarfit.performer.atlas import EYE_TEXTURE_SCALE, Atlas, head_texture_cm
 from avatarfit.performer.surface import Subdivision, Surface, grid_triangles, outward, smooth_step
 
 SKIN, HAIR, EYE, TEETH, CAVITY, CLOTH, LASH = range(7)
-HEAD, NECK, TORSO, MOUTH = 1, 2, 3, 4
+FACE, NECK, TORSO, MOUTH, HAIR_LABEL = 1, 2, 3, 4, 5
 SKULL_CENTER_CM = np.array([0.0, -1.6, 6.6])
 SKULL_AXES_CM = np.array([7.3, 9.0, 9.6])
 _RINGS = 9
@@ -62,7 +62,7 @@ def head_surface(shape: fs.FaceShape, atlas: Atlas) -> tuple[HeadSurface, Surfac
     rest = surface.positions(shape.rest_cm, shape.rest_cm)
     texture = atlas.place("head", subdivision.values(head_texture_cm(base)))
     shade = np.clip(1 - 0.5 * smooth_step(rest[:, 1], 7.5, 11.5) * smooth_step(rest[:, 2], 1.5, 4.5), 0, 1)
-    return surface, Surface("head", rest, subdivision.triangles, texture, shade, SKIN, HEAD)
+    return surface, Surface("head", rest, subdivision.triangles, texture, shade, SKIN, FACE)
 
 
 def hairline_cm(angle: np.ndarray) -> np.ndarray:
@@ -101,7 +101,7 @@ def hair(atlas: Atlas, rng: np.random.Generator) -> Surface:
     keep = (above.reshape(-1)[triangles] > -1.6).any(axis=1)
     texture = atlas.place("hair", strand.reshape(-1, 2) + [17.0, 13.0])
     shade = 0.62 + 0.38 * smooth_step(above, 0.0, 2.5) + clump * 0.8
-    return Surface("hair", vertices, triangles[keep], texture, np.clip(shade.reshape(-1), 0, 1.2), HAIR, HEAD)
+    return Surface("hair", vertices, triangles[keep], texture, np.clip(shade.reshape(-1), 0, 1.2), HAIR, HAIR_LABEL)
 
 
 def hair_strand(direction: np.ndarray) -> np.ndarray:
@@ -134,7 +134,7 @@ def ears(atlas: Atlas) -> list[Surface]:
         spot = np.stack([26 + side * (7.6 + along * 0.5), 16.5 + up * 0.5], axis=-1).reshape(-1, 2)
         shade = 0.92 - 0.34 * np.exp(-((radius / 0.5) ** 2)) - 0.22 * np.exp(-(((radius - 0.6) / 0.1) ** 2))
         shade = shade * (1 - 0.15 * smooth_step(radius, 0.9, 1.0))
-        out.append(Surface("ear", vertices, triangles, atlas.place("head", spot), shade.reshape(-1), SKIN, HEAD, -0.02))
+        out.append(Surface("ear", vertices, triangles, atlas.place("head", spot), shade.reshape(-1), SKIN, FACE, -0.02))
     return out
 
 
@@ -153,7 +153,7 @@ def eyeballs(shape: fs.FaceShape, atlas: Atlas) -> list[Surface]:
     for side in range(2):
         vertices = shape.eye_centers_cm[side] + flat.reshape(-1, 3) * fs.EYEBALL_RADIUS_CM
         triangles = outward(vertices, grid_triangles(rows, columns, closed=True), shape.eye_centers_cm[side])
-        out.append(Surface("eye", vertices, triangles, texture, shade.reshape(-1), EYE, HEAD, 1.0))
+        out.append(Surface("eye", vertices, triangles, texture, shade.reshape(-1), EYE, FACE, 1.0))
     return out
 
 
@@ -167,7 +167,7 @@ def sockets(shape: fs.FaceShape, atlas: Atlas) -> list[Surface]:
         fan = np.stack([np.zeros(n, int), 1 + np.arange(n), 1 + (np.arange(n) + 1) % n], axis=1)
         triangles = outward(vertices, fan, shape.rest_cm[loop].mean(axis=0) + [0, 0, 5])
         texture = np.tile(atlas.place("tongue", np.array([2.0, 2.0])), (n + 1, 1))
-        out.append(Surface("socket", vertices, triangles, texture, np.full(n + 1, 0.8), SKIN, HEAD, 1.8))
+        out.append(Surface("socket", vertices, triangles, texture, np.full(n + 1, 0.8), SKIN, FACE, 1.8))
     return out
 
 
@@ -179,7 +179,7 @@ def lashes(shape: fs.FaceShape, atlas: Atlas) -> list[Surface]:
         n = len(vertices) // 2
         triangles = outward(vertices, grid_triangles(2, n), vertices.mean(axis=0) + [0, 0, 5])
         texture = np.tile(atlas.place("lash", np.array([2.0, 2.0])), (2 * n, 1))
-        out.append(Surface("lash", vertices, triangles, texture, np.ones(2 * n), LASH, HEAD, -0.15))
+        out.append(Surface("lash", vertices, triangles, texture, np.ones(2 * n), LASH, FACE, -0.15))
     return out
 
 

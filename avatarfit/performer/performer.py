@@ -43,7 +43,7 @@ class Rendering:
     Attributes:
         rgb: uint8 [h, w, 3], over the background.
         alpha: float32 [h, w], share of the person in each pixel, 0..1.
-        labels: uint8 [h, w]: 0 background, 1 head with hair and ears, 2 neck, 3 torso, 4 mouth interior.
+        labels: uint8 [h, w]: 0 background, 1 face with ears, 2 neck, 3 torso, 4 mouth interior, 5 hair.
     """
 
     rgb: np.ndarray
@@ -216,7 +216,7 @@ def _vote(labels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """The commonest label among each pixel's samples; background where the person has less than half."""
     height, width = alpha.shape
     counts = [
-        cv2.resize((labels == k).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA) for k in range(1, 5)
+        cv2.resize((labels == k).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA) for k in range(1, 6)
     ]
     winner = (np.argmax(counts, axis=0) + 1).astype(np.uint8)
     winner[alpha < 0.5] = 0

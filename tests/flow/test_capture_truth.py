@@ -10,10 +10,10 @@ from safetensors.numpy import load_file
 from scipy.spatial.transform import Rotation
 
 from avatarfit.capture import ClipFolder, capture_clip
+from avatarfit.capture.clip_folder import HEAD, TORSO
 from avatarfit.performer import Performer, write_sample_clip
 
 SECONDS, RATE_HZ, SIZE = 4.0, 25.0, 256
-HEAD_AND_MOUTH = (1, 4)
 
 
 @pytest.fixture(scope="module")
@@ -75,5 +75,5 @@ def test_masks(truth_and_clip: tuple[dict[str, np.ndarray], ClipFolder]) -> None
         true = performer.render(performance, index)
         assert np.abs(alpha / 255 - true.alpha).mean() < 0.015
         assert overlap(alpha > 127, true.alpha > 0.5) > 0.96
-        assert overlap(np.isin(labels, HEAD_AND_MOUTH), np.isin(true.labels, HEAD_AND_MOUTH)) > 0.96
-        assert overlap(labels == 3, true.labels == 3) > 0.93
+        assert overlap(np.isin(labels, HEAD), np.isin(true.labels, HEAD)) > 0.96
+        assert overlap(labels == TORSO, true.labels == TORSO) > 0.93

@@ -98,9 +98,9 @@ def test_masks_partition_the_picture(renderings: dict[int, Rendering]) -> None:
         assert rendering.rgb.dtype == np.uint8
         assert rendering.alpha.min() == 0
         assert rendering.alpha.max() == 1
-        assert rendering.labels.max() <= 4
+        assert rendering.labels.max() <= 5
         np.testing.assert_array_equal(rendering.labels == 0, rendering.alpha < 0.5)
-        for label in (1, 2, 3):
+        for label in (1, 2, 3, 5):
             assert (rendering.labels == label).sum() > 500
 
 
