@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from avatarfit.capture.clip_folder import BACKGROUND, HEAD, MOUTH_INTERIOR, NECK, TORSO
+from avatarfit.capture.clip_folder import BACKGROUND, FACE, MOUTH_INTERIOR, NECK, TORSO
 from avatarfit.capture.face_points import BARE_SKIN, CHIN, FOREHEAD_TOP, INNER_LIPS, JAW_LINE, OUTER_EYE_CORNERS
 
 _BINS = 64
@@ -143,7 +143,7 @@ def neck_mask(rgb: np.ndarray, landmarks_px: np.ndarray, below_jaw: np.ndarray, 
 
 
 def label_picture(rgb: np.ndarray, landmarks_px: np.ndarray, person: np.ndarray, skin: SkinColor) -> np.ndarray:
-    """The labels of one picture: uint8 [H, W] of BACKGROUND, HEAD, NECK, TORSO, MOUTH_INTERIOR.
+    """The labels of one picture: uint8 [H, W] of BACKGROUND, FACE, NECK, TORSO, MOUTH_INTERIOR.
 
     Args:
         rgb: uint8 [H, W, 3].
@@ -158,8 +158,8 @@ def label_picture(rgb: np.ndarray, landmarks_px: np.ndarray, person: np.ndarray,
     labels[here] = TORSO
     below = (here & ~above).astype(np.uint8)
     labels[neck_mask(rgb, landmarks_px, below, skin) > 0] = NECK
-    labels[here & above] = HEAD
-    labels[_ends_above(labels == TORSO, float(landmarks_px[CHIN, 1]))] = HEAD
+    labels[here & above] = FACE
+    labels[_ends_above(labels == TORSO, float(landmarks_px[CHIN, 1]))] = FACE
     labels[(fill_polygon(shape, landmarks_px[INNER_LIPS, :2]) > 0) & here] = MOUTH_INTERIOR
     return labels
 
