@@ -13,7 +13,7 @@ import numpy as np
 
 from avatarfit.capture import clip_folder as files
 from avatarfit.capture.clip_folder import ClipFolder, train_count_of
-from avatarfit.capture.face_mesh import LANDMARK_SOURCE
+from avatarfit.capture.landmark_source import LandmarkSource, choose_source
 from avatarfit.capture.mask_pass import KeptFrames, sample_clip, write_masks
 from avatarfit.capture.pose_solver import PoseSettings
 from avatarfit.capture.pose_stage import REASONS, REPEAT, register_clip, solve_clip
@@ -30,8 +30,9 @@ _VERSIONS = {"observe": 1, "pose": 3, "register": 1, "masks": 3, "tracks": 1}
 
 
 def capture_clip(
-    clip_path: Path | str, folder: Path | str, *, focal_px: float | None = None, on_event: Listener = silent
-) -> ClipFolder:
+    clip_path: Path | str, folder: Path | str, *, focal_px: float | None = None, landmarker: Path | str = "auto",
+    on_event: Listener = silent,
+) -> ClipFolder:  # fmt: skip
     """Captures a clip: landmarks, head pose, torso motion, masks, background plate, rig.
 
     Stages that were finished before from the same clip and settings are taken as they are, so an interrupted capture
@@ -41,10 +42,11 @@ def capture_clip(
         clip_path: a video of one person.
         folder: where the clip folder goes; made when it is not there.
         focal_px: focal length at the clip's size, when it is known; else 2.34 times the longer side.
+        landmarker: the network that finds the landmarks: "none", a path or "auto", see `landmark_source.choose_source`.
         on_event: told of stages, progress and anything odd in the clip.
 
     Raises:
-        InputError: not a readable video, or the folder cannot be written.
+        InputError: not a readable video, no landmarker at the path, or the folder cannot be written.
         FaceError: no face, or too few pictures of one.
     """
     from avatarfit.media import probe
@@ -53,6 +55,7 @@ def capture_clip(
     info = probe(clip_path)
     if focal_px is not None and not focal_px > 0:
         raise InputError(f"focal_px came as {focal_px}", "a positive number of pixels", "leave it out for the default")
+    landmark_source = choose_source(landmarker, on_event)
     try:
         stages = Stages(folder, on_event)
     except OSError as cause:
@@ -63,7 +66,7 @@ def capture_clip(
     camera = Camera(info.width_px, info.height_px, focal, info.width_px / 2, info.height_px / 2)
     sha256 = file_sha256(clip_path)
     settings = PoseSettings()
-    keys = {"observe": key_of(sha256, _VERSIONS["observe"], LANDMARK_SOURCE)}
+    keys = {"observe": key_of(sha256, _VERSIONS["observe"], landmark_source.name)}
     keys["pose"] = key_of(keys["observe"], _VERSIONS["pose"], focal, asdict(settings))
     keys["register"] = key_of(keys["pose"], _VERSIONS["register"])
     keys["masks"] = key_of(keys["register"], _VERSIONS["masks"])
@@ -81,7 +84,9 @@ def capture_clip(
     )  # fmt: skip
     stages.run(
         "observe", keys["observe"], [observed, raw_alpha],
-        lambda: _observe(clip_path, info.frame_count_estimate, info.frame_rate_hz, observed, raw_alpha, on_event),
+        lambda: _observe(
+            clip_path, info.frame_count_estimate, info.frame_rate_hz, landmark_source, observed, raw_alpha, on_event
+        ),
     )  # fmt: skip
     stages.run("pose", keys["pose"], [pose], lambda: solve_clip(clip_path, observed, camera, settings, pose, on_event))
     stages.run(
@@ -109,7 +114,7 @@ def capture_clip(
         "duration_seconds": info.duration_seconds,
         "audio": audio,
     }
-    manifest = _manifest(source, camera, stages.records, solved)
+    manifest = _manifest(source, camera, landmark_source, stages.records, solved)
     write_atomically(manifest_path, json.dumps(manifest, indent=1).encode())
     return ClipFolder.open(folder)
 
@@ -127,23 +132,26 @@ def _ticker(stage: str, total: int | None, on_event: Listener) -> Callable[[int]
 
 
 def _observe(
-    clip: Path, estimate: int, rate_hz: float, observed: Path, raw_alpha: Path, on_event: Listener
-) -> dict[str, float]:
+    clip: Path, estimate: int, rate_hz: float, source: LandmarkSource, observed: Path, raw_alpha: Path,
+    on_event: Listener,
+) -> dict[str, float]:  # fmt: skip
     from avatarfit.capture.observation import observe
     from avatarfit.capture.person_alpha import NETWORK_SIDE_PX
     from avatarfit.media import VideoWriter, read_video
 
     step = _ticker("observe", estimate, on_event)
-    pts, difference, frame_of, landmarks, flow = [], [], [], [], []
+    pts, difference, frame_of, landmarks, flow, blendshapes = [], [], [], [], [], []
     side = NETWORK_SIDE_PX
     with VideoWriter(raw_alpha, side, side, rate_hz, codec="ffv1", pixel="gray8") as writer:
-        for index, seen in enumerate(observe(read_video(clip))):
+        for index, seen in enumerate(observe(read_video(clip), source)):
             pts.append(seen.pts_seconds)
             difference.append(seen.difference)
             for face in seen.detections:
                 frame_of.append(index)
                 landmarks.append(face.landmarks_px)
                 flow.append(face.flow_px)
+                if face.blendshapes is not None:
+                    blendshapes.append(face.blendshapes)
             writer.write(seen.alpha)
             if index % 10 == 9:
                 step(index + 1)
@@ -160,7 +168,8 @@ def _observe(
             "face_frame": np.array(frame_of, np.int64),
             "face_landmarks_px": np.stack(landmarks),
             "face_flow_px": np.stack(flow).astype(np.float32),
-        },
+        }
+        | ({"face_blendshapes": np.stack(blendshapes)} if blendshapes else {}),
     )
     return {"frames": len(pts), "faces": len(landmarks)}
 
@@ -240,15 +249,16 @@ def _tracks(solved: dict[str, np.ndarray], torso: Path, path: Path) -> dict[str,
 
 
 def _manifest(
-    source: dict[str, Any], camera: Camera, records: dict[str, dict[str, Any]], solved: dict[str, np.ndarray]
-) -> dict[str, Any]:
+    source: dict[str, Any], camera: Camera, landmark_source: LandmarkSource, records: dict[str, dict[str, Any]],
+    solved: dict[str, np.ndarray],
+) -> dict[str, Any]:  # fmt: skip
     status, all_pts = solved["status"], solved["source_pts_seconds"]
     return {
         "format": files.FORMAT,
         "version": files.VERSION,
         "source": source,
         "camera": asdict(camera),
-        "landmarks": LANDMARK_SOURCE,
+        "landmarks": landmark_source.name,
         "stages": {n: {"key": r["key"], "seconds": r["seconds"], "values": r["values"]} for n, r in records.items()},
         "frames": [
             {"index": i, "pts_seconds": float(p), "source_index": int(s), "pose_residual_px": round(float(e), 4)}

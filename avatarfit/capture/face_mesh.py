@@ -1,22 +1,45 @@
 """Face landmarks and image motion on the face, frame after frame.
 
-Landmarks come from `mp.solutions.face_mesh` with irises (478). Between consecutive pictures, pyramidal Lucas-Kanade
-(Bouguet 2001) follows the pixels under the rigid landmarks; the pose solver fuses both.
+Landmarks come from `mp.solutions.face_mesh` with irises (478), or from `face_landmarker`. Between consecutive
+pictures, pyramidal Lucas-Kanade (Bouguet 2001) follows the pixels under the rigid landmarks; the solver fuses both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from avatarfit.capture.face_points import RIGID
 from avatarfit.contracts.motion import LANDMARK_COUNT
 
-LANDMARK_SOURCE = "mediapipe-0.10.21 face_mesh"
 _FLOW_WINDOW = (15, 15)
 _FLOW_LEVELS = 2
 _ROUND_TRIP_PX = 0.5
+
+
+@dataclass(frozen=True)
+class Face:
+    """What a network says of one face in one picture.
+
+    Attributes:
+        landmarks_px: float32 [478, 3]; z on the scale of x, smaller is nearer.
+        blendshapes: float32 [52] in 0..1, as `face_landmarker.BUNDLE_BLENDSHAPES` names them; None from the face mesh.
+    """
+
+    landmarks_px: np.ndarray
+    blendshapes: np.ndarray | None = None
+
+
+class FaceTracker(Protocol):
+    """Finds the faces of pictures in time order: `FaceMeshTracker`, or `face_landmarker.FaceLandmarkerTracker`."""
+
+    def detect(self, rgb: np.ndarray) -> list[Face]:
+        """The faces of a picture, uint8 [H, W, 3], largest first."""
+
+    def close(self) -> None:
+        """Frees the network."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +50,12 @@ class Detection:
         landmarks_px: float32 [478, 3]; z on the scale of x, smaller is nearer.
         flow_px: float32 [R, 2], where the pixels under the R rigid landmarks went, minus where they were, from this
             picture to the next one; NaN where they could not be followed.
+        blendshapes: as in `Face`.
     """
 
     landmarks_px: np.ndarray
     flow_px: np.ndarray
+    blendshapes: np.ndarray | None = None
 
 
 class FaceMeshTracker:
@@ -43,8 +68,8 @@ class FaceMeshTracker:
             refine_landmarks=True, static_image_mode=False, max_num_faces=face_limit
         )
 
-    def detect(self, rgb: np.ndarray) -> list[np.ndarray]:
-        """The faces of a picture, uint8 [H, W, 3]: a list of float32 [478, 3] in pixels, largest first."""
+    def detect(self, rgb: np.ndarray) -> list[Face]:
+        """The faces of a picture, uint8 [H, W, 3], largest first; without blendshapes."""
         found = self._graph.process(rgb)
         height, width = rgb.shape[:2]
         # The network's unit square has pixel centres at (i + 0.5) / width, which is this package's convention too.
@@ -53,8 +78,8 @@ class FaceMeshTracker:
         for face in found.multi_face_landmarks or []:
             points = np.array([(p.x, p.y, p.z) for p in face.landmark], np.float32)
             if points.shape == (LANDMARK_COUNT, 3) and np.isfinite(points).all():
-                faces.append(points * scale)
-        return sorted(faces, key=face_size_px, reverse=True)
+                faces.append(Face(points * scale))
+        return sorted(faces, key=lambda face: face_size_px(face.landmarks_px), reverse=True)
 
     def close(self) -> None:
         """Frees the graph."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avatarfit.capture.face_mesh import Detection, FaceMeshTracker, rigid_flow_px
+from avatarfit.capture.face_mesh import Detection, Face, FaceMeshTracker, FaceTracker, rigid_flow_px
 from avatarfit.capture.face_points import RIGID
+from avatarfit.capture.landmark_source import FACE_MESH, LandmarkSource
 from avatarfit.capture.native_logs import quiet_native_stderr
 from avatarfit.capture.person_alpha import PersonSegmenter
 from avatarfit.contracts import InputError, VideoFrame
@@ -42,12 +43,12 @@ class Observation:
 class _FaceThread:
     """Landmarks of a picture, and flow from the picture before to it."""
 
-    def __init__(self) -> None:
-        self._tracker = FaceMeshTracker()
+    def __init__(self, source: LandmarkSource) -> None:
+        self._tracker = face_tracker(source)
         self._gray: np.ndarray | None = None
-        self._faces: list[np.ndarray] = []
+        self._faces: list[Face] = []
 
-    def step(self, rgb: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray], float]:
+    def step(self, rgb: np.ndarray) -> tuple[list[Face], list[np.ndarray], float]:
         """Faces of this picture, flow of the former picture's faces, difference to the former picture."""
         import cv2
 
@@ -55,7 +56,7 @@ class _FaceThread:
         flows: list[np.ndarray] = []
         difference = np.inf
         if self._gray is not None:
-            flows = [rigid_flow_px(self._gray, gray, face) for face in self._faces]
+            flows = [rigid_flow_px(self._gray, gray, face.landmarks_px) for face in self._faces]
             difference = float(cv2.absdiff(gray, self._gray).mean())
         self._gray, self._faces = gray, self._tracker.detect(rgb)
         return self._faces, flows, difference
@@ -64,24 +65,42 @@ class _FaceThread:
         self._tracker.close()
 
 
-def observe(frames: Iterable[VideoFrame]) -> Iterator[Observation]:
+def face_tracker(source: LandmarkSource) -> FaceTracker:
+    """A tracker of the network that `source` names, ready for a clip's first picture.
+
+    Raises:
+        FileFormatError: the source's file holds no networks for faces.
+    """
+    if source.bundle is None:
+        return FaceMeshTracker()
+    from avatarfit.capture.face_landmarker import FaceLandmarkerTracker
+
+    return FaceLandmarkerTracker(source.bundle)
+
+
+def observe(frames: Iterable[VideoFrame], source: LandmarkSource = FACE_MESH) -> Iterator[Observation]:
     """Observations of the pictures, in order; at most a handful of pictures are held.
+
+    Args:
+        frames: all of one size.
+        source: the network that finds the landmarks.
 
     Raises:
         InputError: the picture size changes within the clip.
+        FileFormatError: the source's file holds no networks for faces.
     """
     hush = ExitStack()
     hush.enter_context(quiet_native_stderr())  # the networks load, and say so, until their first picture is done
     try:
-        face_thread, segmenter = _FaceThread(), PersonSegmenter()
+        face_thread, segmenter = _FaceThread(source), PersonSegmenter()
     except BaseException:
         hush.close()
         raise
     waiting: deque[tuple[float, Future, Future]] = deque()
-    former: tuple[float, float, list[np.ndarray], np.ndarray] | None = None
+    former: tuple[float, float, list[Face], np.ndarray] | None = None
     shape: tuple[int, ...] | None = None
 
-    def collect() -> tuple[Observation | None, tuple[float, float, list[np.ndarray], np.ndarray]]:
+    def collect() -> tuple[Observation | None, tuple[float, float, list[Face], np.ndarray]]:
         pts, faces_future, alpha_future = waiting.popleft()
         faces, flows, difference = faces_future.result()
         done = None if former is None else _joined(former, flows)
@@ -123,8 +142,9 @@ def observe(frames: Iterable[VideoFrame]) -> Iterator[Observation]:
             segmenter.close()
 
 
-def _joined(former: tuple[float, float, list[np.ndarray], np.ndarray], flows: list[np.ndarray]) -> Observation:
+def _joined(former: tuple[float, float, list[Face], np.ndarray], flows: list[np.ndarray]) -> Observation:
     pts, difference, faces, alpha = former
     if len(flows) != len(faces):
         flows = [np.full((len(RIGID), 2), np.nan, np.float32) for _ in faces]
-    return Observation(pts, difference, [Detection(f, w) for f, w in zip(faces, flows, strict=True)], alpha)
+    found = [Detection(f.landmarks_px, w, f.blendshapes) for f, w in zip(faces, flows, strict=True)]
+    return Observation(pts, difference, found, alpha)
