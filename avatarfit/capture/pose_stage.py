@@ -41,8 +41,10 @@ def solve_clip(
     on_event(Started("pose", None, "rounds"))
     repeated, cut = near_duplicates(seen["difference"]), cuts(seen["difference"])
     detections: list[list[Detection]] = [[] for _ in range(count)]
-    for frame, points, flow in zip(seen["face_frame"], seen["face_landmarks_px"], seen["face_flow_px"], strict=True):
-        detections[frame].append(Detection(points, flow))
+    seen_shapes = seen.get("face_blendshapes", [None] * len(seen["face_frame"]))
+    rows = zip(seen["face_frame"], seen["face_landmarks_px"], seen["face_flow_px"], seen_shapes, strict=True)
+    for frame, points, flow, blendshapes in rows:
+        detections[frame].append(Detection(points, flow, blendshapes))
     chosen, others = choose_face(detections)
     kept = np.flatnonzero((chosen >= 0) & ~repeated)
     if len(kept) < _FEWEST_FRAMES:
@@ -58,6 +60,7 @@ def solve_clip(
     flow_faces = [detections[s][chosen[s]] if chosen[s] >= 0 else f for s, f in zip(flow_source, faces, strict=True)]
     flow_px = np.stack([f.flow_px for f in flow_faces])
     start_px = np.stack([f.landmarks_px[RIGID, :2] for f in flow_faces])
+    scores = [f.blendshapes for f in faces if f.blendshapes is not None]
     solution = solve_poses(
         landmarks_px[:, RIGID], prior_shape_cm(landmarks_px), camera, flow_px, start_px, linked, settings
     )
@@ -83,7 +86,8 @@ def solve_clip(
             "rotation": solution.rotation[fits],
             "translation_cm": solution.translation_cm[fits],
             "residual_px": solution.residual_px[fits],
-        },
+        }
+        | ({"bundle_scores": np.stack(scores)[fits]} if scores else {}),
     )
     if cut.any():
         on_event(Note("pose", f"{cut.sum()} cuts; motion is not smoothed across them"))
