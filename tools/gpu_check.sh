@@ -4,7 +4,8 @@
 #
 #   tools/gpu_check.sh            PYTHON=python3.12 tools/gpu_check.sh            SANITIZE=1 tools/gpu_check.sh
 #
-# Needs Python with torch (built for CUDA) and pytest, CMake and nvcc; installs nothing. Without ninja, make is used.
+# Needs Python with torch (built for CUDA), scipy and pytest, CMake and nvcc; installs nothing. Without ninja, make is used.
+# Where gsplat is installed, it is measured beside the kernels.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -19,7 +20,7 @@ command -v cmake >/dev/null || missing "there is no cmake on the path"
 "$PYTHON" -c 'import torch' 2>/dev/null || missing "$PYTHON cannot import torch; name another with PYTHON=..."
 "$PYTHON" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' ||
   missing "there is no CUDA device that torch sees; nothing was checked"
-"$PYTHON" -c 'import pytest' 2>/dev/null || missing "$PYTHON cannot import pytest"
+"$PYTHON" -c 'import pytest, scipy' 2>/dev/null || missing "$PYTHON cannot import pytest and scipy"
 
 start=$SECONDS
 AVATARFIT_CUDA=1 cmake -S cuda_ext -B build/gpu -DCMAKE_BUILD_TYPE=Release
@@ -32,7 +33,7 @@ export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 if [ -n "${SANITIZE:-}" ]; then
   for tool in memcheck racecheck; do
     compute-sanitizer --tool "$tool" --error-exitcode 1 "$PYTHON" -m pytest -p no:cacheprovider -q \
-      tests/parity/test_parity_devices.py -k "cuda and (loss or adam or blend or (rasterise and 200))"
+      tests/parity/test_parity_devices.py -k "cuda and (loss or adam or blend or batch or (rasterise and 200))"
   done
 fi
 

@@ -11,26 +11,31 @@ One training step, as the trainer writes it (shapes in brackets; the columns' or
                                     group, step, lr[14], delta_lr[14])
     weights.backward(weights_grad)                              # on into the network that gave the weights
 
-and one frame at run time, without gradients: `render_frame(...) -> uint8 [H, W, 3]`.
+and at run time, without gradients: `render_frame(...) -> uint8 [H, W, 3]` for one frame, and
+`render_frames([Frame, ...]) -> uint8 [B, H, W, 3]` for frames of one avatar or of several. On CUDA both are one launch
+of each kernel, reading half-precision deltas as they are, and `frame_graph.FrameGraph` replays the launches.
 
 Every operation takes `backend="auto" | "reference" | "cpu" | "cuda"`; `choose(backend)` says what that comes to and
 why. The native kernels take contiguous float32 tensors on their device. The CPU's are bit-for-bit repeatable for a
 given thread count and instruction set (`native.set_threads`, `native.set_isa`, or the environment's AVATARFIT_THREADS
-and AVATARFIT_ISA). CUDA's run on torch's current stream and wait for nothing; `rasterise`'s gradient is summed by
-atomics, so its last bits may differ from run to run. They compile and agree with the reference in an emulation; they
-have not been run on a GPU yet.
+and AVATARFIT_ISA). CUDA's run on torch's current stream and wait for nothing, except that a `group` tensor is looked at
+once, when it is first seen; `rasterise`'s gradient is summed by atomics, so its last bits may differ from run to run.
+They compile and agree with the reference in an emulation; they have not been run on a GPU yet.
 """
 
 from avatarfit.ops.backend import Choice, choose
 from avatarfit.ops.blend import blend, blend_reference, blend_weights_grad
 from avatarfit.ops.blend_adam import blend_adam_step_
+from avatarfit.ops.frame import Frame, Gaussians
 from avatarfit.ops.loss import l1_dssim, l1_dssim_reference, ssim_map
 from avatarfit.ops.project import project, project_reference, rotation_matrices
 from avatarfit.ops.rasterise import rasterise, rasterise_depth, rasterise_over, rasterise_reference
-from avatarfit.ops.render import render_frame
+from avatarfit.ops.render import render_frame, render_frames
 
 __all__ = [
     "Choice",
+    "Frame",
+    "Gaussians",
     "blend",
     "blend_adam_step_",
     "blend_reference",
@@ -45,6 +50,7 @@ __all__ = [
     "rasterise_over",
     "rasterise_reference",
     "render_frame",
+    "render_frames",
     "rotation_matrices",
     "ssim_map",
 ]

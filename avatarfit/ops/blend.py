@@ -6,6 +6,8 @@ the weights' gradient and the fused Adam step each stream it once, front to back
 
 from __future__ import annotations
 
+import weakref
+
 import torch
 from torch import Tensor
 
@@ -37,15 +39,14 @@ def blend(
         [N, 14], differentiable in base, deltas and weights.
 
     Raises:
-        ValueError: a shape, dtype, stride or group number does not fit, or a weight is not finite (on CUDA
-            the rows that it concerns are NaN instead: the device is not waited for).
+        ValueError: a shape, dtype, stride or group number does not fit, or a weight is not finite (on CUDA the rows
+            that follow such a weight are NaN instead: the device is not waited for).
         BackendError: the backend cannot take these tensors.
     """
     _check(base, deltas, weights, group)
-    if wants_native(backend, base):
+    if wants_native_and_groups(backend, base, group, weights.shape[0]):
         result: Tensor = torch.ops.avatarfit.blend(base, deltas, weights, group)
         return result
-    check_group(group, weights.shape[0])
     return blend_reference(base, deltas, weights, group)
 
 
@@ -74,25 +75,53 @@ def blend_weights_grad(
     check("deltas", deltas, (None, None, ATTRIBUTE_COUNT))
     check("grad_attributes", grad_attributes, (n, ATTRIBUTE_COUNT), deltas.dtype)
     check("group", group, (n,), torch.int32)
-    if wants_native(backend, deltas):
+    if wants_native_and_groups(backend, deltas, group, group_count):
         result: Tensor = torch.ops.avatarfit.blend_weights_grad(
             deltas.detach(), grad_attributes.detach(), group, group_count
         )
         return result
-    check_group(group, group_count)
     with torch.no_grad():
         per_gaussian = torch.einsum("nkc,nc->nk", deltas, grad_attributes)
         return deltas.new_zeros(group_count, k).index_add_(0, group.long(), per_gaussian)
 
 
+_seen_groups: dict[int, tuple[weakref.ref[Tensor], int, int, int]] = {}
+"""By `id` of a group tensor while it lives: itself, its version, its lowest and highest number."""
+
+
 def check_group(group: Tensor, group_count: int) -> None:
     """Hold every group number against 0..group_count-1.
+
+    Groups do not change once an avatar is loaded, so a tensor's numbers are looked at once, when it is first seen or
+    after torch changed it in place; on a GPU that once is waited for. (Torch counts no changes of a tensor made in
+    inference mode: a change of one is not noticed.)
 
     Raises:
         ValueError: one lies outside.
     """
-    if len(group) and (int(group.min()) < 0 or int(group.max()) >= group_count):
-        raise ValueError(f"group came with numbers {int(group.min())}..{int(group.max())}; wanted 0..{group_count - 1}")
+    if not len(group):
+        return
+    key, version = id(group), 0 if group.is_inference() else group._version
+    seen = _seen_groups.get(key)
+    if seen is None or seen[0]() is not group or seen[1] != version:
+        low, high = (int(number) for number in torch.stack(torch.aminmax(group)).cpu())
+        forget = weakref.ref(group, lambda _: _seen_groups.pop(key, None))
+        seen = _seen_groups[key] = (forget, version, low, high)
+    _, _, low, high = seen
+    if low < 0 or high >= group_count:
+        raise ValueError(f"group came with numbers {low}..{high}; wanted 0..{group_count - 1}")
+
+
+def wants_native_and_groups(backend: str, tensor: Tensor, group: Tensor, group_count: int) -> bool:
+    """`wants_native`, with the group numbers held against the count where no kernel does that itself: off the CPU's.
+
+    Raises:
+        ValueError, BackendError: as `check_group` and `wants_native`.
+    """
+    native_wanted = wants_native(backend, tensor)
+    if not native_wanted or tensor.device.type != "cpu":
+        check_group(group, group_count)
+    return native_wanted
 
 
 def _check(base: Tensor, deltas: Tensor, weights: Tensor, group: Tensor) -> None:

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from avatarfit.ops import cuda_kernels, native
 from avatarfit.ops._checks import check, pointer
-from avatarfit.ops.backend import wants_native
-from avatarfit.ops.blend import blend_weights_grad, check_group
+from avatarfit.ops.blend import blend_weights_grad, wants_native_and_groups
 from avatarfit.ops.layout import ATTRIBUTE_COUNT
 from avatarfit.ops.registry import LIBRARY, register
 
@@ -72,14 +71,13 @@ def blend_adam_step_(
     check("delta_lr_per_attribute", delta_lr_per_attribute, (ATTRIBUTE_COUNT,), base.dtype)
     if step < 1:
         raise ValueError(f"step came as {step}; wanted 1 for the first step")
-    if wants_native(backend, base):
+    if wants_native_and_groups(backend, base, group, weights.shape[0]):
         with torch.no_grad():
             result: Tensor = torch.ops.avatarfit.blend_adam_step_(
                 base, deltas, base_first, base_second, deltas_first, deltas_second, grad_attributes, weights, group,
                 step, lr_per_attribute, delta_lr_per_attribute, beta1, beta2, eps, delta_weight_decay,
             )  # fmt: skip
         return result
-    check_group(group, weights.shape[0])
     with torch.no_grad():
         weights_grad = blend_weights_grad(deltas, grad_attributes, group, weights.shape[0], backend="reference")
         grad_deltas = weights[group.long()][:, :, None] * grad_attributes[:, None, :]

@@ -1,12 +1,13 @@
 """The operations for CUDA tensors: checks, outputs and scratch memory from torch, then one call of the native library.
 
-Arguments are those of the operations' schemas. Nothing here waits for the device: what only the device could tell (a
-group number out of range, weights that sum to nothing) comes back as NaN.
+Arguments are those of the operations' schemas. Nothing here waits for the device: what only the device could tell of a
+step (weights that sum to nothing, numbers that are not finite) comes back as NaN. Group numbers, which do not change,
+are looked at before, once (`blend.check_group`).
 """
 
 from __future__ import annotations
 
-import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from avatarfit.ops import native_cuda
 from avatarfit.ops._checks import pointer
+from avatarfit.ops.frame import Frame
 from avatarfit.ops.layout import ATTRIBUTE_COUNT, SPLAT_COUNT
 
 PAIR = 8
@@ -177,12 +179,7 @@ _last_bins: dict[int, _Bins] = {}
 
 
 def _raster_scratch(n: int, height_px: int, width_px: int, device: torch.device) -> Tensor:
-    byte_count = ctypes.c_int64()
-    status = native_cuda.load().af_cuda_rasterise_workspace(
-        n, height_px, width_px, native_cuda.where(device)[0], ctypes.byref(byte_count)
-    )
-    native_cuda.check_status("af_cuda_rasterise_workspace", status)
-    return native_cuda.scratch(byte_count.value, device)
+    return native_cuda.sized_scratch("af_cuda_rasterise_workspace", device, n, height_px, width_px)
 
 
 def _splats_pointer(splats: Tensor) -> int:
@@ -240,6 +237,40 @@ def rasterise_over(splats: Tensor, background: Tensor) -> Tensor:
         pointer("background", background, (height_px, width_px, 3), torch.uint8, device=device), out.data_ptr(),
         workspace.data_ptr(), workspace.numel(),
     )  # fmt: skip
+    return out
+
+
+def _entry(frame: Frame, size: tuple[int, int], device: torch.device) -> native_cuda.FrameEntry:
+    still = frame.gaussians
+    n, k = still.deltas.shape[:2]
+    half = still.deltas.dtype == torch.float16
+
+    def at(name: str, tensor: Tensor, *shape: int | None) -> int:
+        return pointer(name, tensor, shape, device=device)
+
+    return native_cuda.FrameEntry(
+        pointer("base", still.base, (n, ATTRIBUTE_COUNT), device=device, multiple_of=PAIR),
+        pointer(
+            "deltas", still.deltas, (n, k, ATTRIBUTE_COUNT), torch.float16 if half else torch.float32, device,
+            multiple_of=PAIR // 2 if half else PAIR,
+        ),
+        at("weights", frame.weights, None, k),
+        pointer("group", still.group, (n,), torch.int32, device),
+        at("skin", still.skin, n), at("head", frame.head, 3, 4), at("torso", frame.torso, 3, 4),
+        pointer("background", frame.background, (*size, 3), torch.uint8, device),
+        n, k, frame.weights.shape[0], half, 0, *frame.camera[:3],
+    )  # fmt: skip
+
+
+def render_frames(frames: Sequence[Frame]) -> Tensor:
+    """Frames of one size on one device in one launch of each kernel; uint8 [B, H, W, 3]."""
+    device = frames[0].background.device
+    height_px, width_px, _ = frames[0].background.shape
+    table = (native_cuda.FrameEntry * len(frames))(*(_entry(f, (height_px, width_px), device) for f in frames))
+    size = (table, len(frames), height_px, width_px)
+    out = torch.empty(len(frames), height_px, width_px, 3, dtype=torch.uint8, device=device)
+    workspace = native_cuda.sized_scratch("af_cuda_render_workspace", device, *size)
+    native_cuda.call("af_cuda_render_frames", device, *size, out.data_ptr(), workspace.data_ptr(), workspace.numel())
     return out
 
 

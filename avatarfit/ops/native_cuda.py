@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from contextlib import AbstractContextManager, nullcontext
 from ctypes import c_char_p, c_double, c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,22 @@ import torch
 from avatarfit.contracts import BackendError
 from avatarfit.ops.native import library_places, open_library
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 LIBRARY_NAME = "libavatarfit_cuda.so"
 OLDEST_CAPABILITY = (8, 0)
 """Compute capability that the kernels are compiled for at least: Ampere."""
+
+
+class FrameEntry(ctypes.Structure):
+    """`frame` of cuda_ext/cuda/frame.cuh: addresses on the device, sizes, and a camera's focal length and centre."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("base", "deltas", "weights", "group", "skin", "head", "torso", "background")),
+        *((name, c_int32) for name in ("n", "k", "groups", "half", "first")),
+        *((name, c_float) for name in ("focal_px", "center_x_px", "center_y_px")),
+        ("rest_of_camera", c_float * 6),
+    ]
+
 
 _CAMERA = [c_float, c_float, c_float, c_int32, c_int32]
 _WHERE = [c_int32, c_void_p]
@@ -52,6 +65,8 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
         [c_void_p, c_int64, c_int32, c_int32, c_void_p, c_void_p, *_WORKSPACE, *_WHERE],
         c_int32,
     ),
+    "af_cuda_render_workspace": ([c_void_p] + [c_int32] * 4 + [c_void_p], c_int32),
+    "af_cuda_render_frames": ([c_void_p] + [c_int32] * 3 + [c_void_p, *_WORKSPACE, *_WHERE], c_int32),
     "af_cuda_rasterise_backward": (
         [c_void_p, c_int64, c_int32, c_int32] + [c_void_p] * 3 + [c_int32, *_WORKSPACE, *_WHERE],
         c_int32,
@@ -134,6 +149,13 @@ def where(device: torch.device) -> tuple[int, int]:
     return device.index, torch.cuda.current_stream(device).cuda_stream
 
 
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    # A call makes its device the thread's current one, for torch as well; this puts another one back.
+    if device.type == "cuda" and torch.cuda.current_device() != device.index:
+        return torch.cuda.device(device)
+    return nullcontext()
+
+
 def call(name: str, device: torch.device, *arguments: object) -> None:
     """Put the named call onto the device's current stream.
 
@@ -141,13 +163,8 @@ def call(name: str, device: torch.device, *arguments: object) -> None:
         ValueError: a size is out of range.
         RuntimeError: CUDA refused it; the message is CUDA's own.
     """
-    library = load()
-    if device.type == "cuda" and torch.cuda.current_device() != device.index:
-        with torch.cuda.device(device):
-            status = getattr(library, name)(*arguments, *where(device))
-    else:
-        status = getattr(library, name)(*arguments, *where(device))
-    check_status(name, status)
+    with _current(device):
+        check_status(name, getattr(load(), name)(*arguments, *where(device)))
 
 
 def check_status(name: str, status: int) -> None:
@@ -168,3 +185,15 @@ def check_status(name: str, status: int) -> None:
 def scratch(byte_count: int, device: torch.device) -> torch.Tensor:
     """Scratch memory of torch's allocator, which hands it out again in the order of the stream."""
     return torch.empty(byte_count, dtype=torch.uint8, device=device)
+
+
+def sized_scratch(name: str, device: torch.device, *arguments: object) -> torch.Tensor:
+    """Scratch memory of as many bytes as the named call says these arguments take on that device.
+
+    Raises:
+        ValueError, RuntimeError: as `call`.
+    """
+    byte_count = c_int64()
+    with _current(device):
+        check_status(name, getattr(load(), name)(*arguments, where(device)[0], ctypes.byref(byte_count)))
+    return scratch(byte_count.value, device)

@@ -1,14 +1,18 @@
-"""One frame at run time: blend, project and composite over a picture in a single native call."""
+"""Frames at run time: blend, project and composite over pictures in a single native call."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from avatarfit.ops import layout, native
+from avatarfit.ops import cuda_kernels, layout, native
 from avatarfit.ops._checks import check, check_size, pointer
 from avatarfit.ops.backend import wants_native
-from avatarfit.ops.blend import blend
+from avatarfit.ops.blend import blend, check_group
+from avatarfit.ops.frame import Frame, Gaussians
 from avatarfit.ops.project import project
 from avatarfit.ops.rasterise import rasterise_over
 
@@ -37,59 +41,89 @@ def render_frame(
         uint8 [H, W, 3].
 
     Raises:
-        ValueError, BackendError: as the three operations.
+        ValueError, BackendError: as `render_frames`.
     """
-    check("background", background, (None, None, 3), torch.uint8)
-    height_px, width_px, _ = background.shape
-    if base.device.type == "cuda":
-        return _on_device((base, deltas, weights, group), (skin, head, torso), (focal_px, center_x_px, center_y_px),
-                          background, backend)  # fmt: skip
-    camera = (float(focal_px), float(center_x_px), float(center_y_px), width_px, height_px)
-    with torch.no_grad():
-        if not wants_native(backend, base):
-            attributes = blend(base, deltas.to(base.dtype), weights, group, backend=backend)
-            splats = project(attributes, skin, head, torso, *camera, backend=backend)
-            return rasterise_over(splats, background, backend=backend)
-        check_size("height_px", height_px)
-        check_size("width_px", width_px)
-        if not focal_px > 0:
-            raise ValueError(f"focal_px came as {focal_px}; wanted a positive length")
-        n, k = base.shape[0], deltas.shape[1]
-        out = torch.empty_like(background)
-        half = deltas.dtype == torch.float16
-        library = native.load()
-        call = library.af_render_over_half if half else library.af_render_over
-        status = call(
-            native.workspace(),
-            pointer("base", base, (n, layout.ATTRIBUTE_COUNT)),
-            pointer("deltas", deltas, (n, k, layout.ATTRIBUTE_COUNT), torch.float16 if half else torch.float32),
-            pointer("weights", weights, (None, k)),
-            pointer("group", group, (n,), torch.int32),
-            n, k, weights.shape[0],
-            pointer("skin", skin, (n,)),
-            pointer("head", head, (3, 4)),
-            pointer("torso", torso, (3, 4)),
-            *camera,
-            pointer("background", background, (height_px, width_px, 3), torch.uint8),
-            out.data_ptr(),
-        )  # fmt: skip
-        if status == native.STATUS_BAD_VALUE:
-            raise ValueError(f"group came with a number outside 0..{weights.shape[0] - 1}; wanted a row of weights")
-        native.check_status(status, "weights, head or torso")
-        return out
+    still = Gaussians(base, deltas, group, skin)
+    return _draw([Frame(still, weights, head, torso, focal_px, center_x_px, center_y_px, background)], backend)[0]
 
 
-def _on_device(
-    blended: tuple[Tensor, Tensor, Tensor, Tensor],
-    posed: tuple[Tensor, Tensor, Tensor],
-    camera: tuple[float, float, float],
-    background: Tensor,
-    backend: str,
-) -> Tensor:
-    # The three launch without waiting for one another; what lies between them stays in the GPU's cache.
-    base, deltas, weights, group = blended
-    height_px, width_px, _ = background.shape
+def render_frames(frames: Sequence[Frame], *, backend: str = "auto") -> Tensor:
+    """Pictures of one size, of one avatar or of several, whose Gaussians and bases may differ in number.
+
+    On CUDA every kernel is launched once for all of them, on torch's current stream: nothing is waited for, and nothing
+    comes from the host but the kernels' arguments. Only a `group` tensor that was not seen before is waited for
+    (`blend.check_group`). Elsewhere it is `render_frame` of each.
+
+    Args:
+        frames: at least one; float32 on one device (deltas may be float16).
+        backend: `auto | reference | cpu | cuda`.
+
+    Returns:
+        uint8 [B, H, W, 3]. No gradient.
+
+    Raises:
+        ValueError: there is no frame, a shape, dtype, stride, size, focal length or group number does not fit, or
+            weights or a pose are not finite (on CUDA what they move is not drawn: the device is not waited for).
+        BackendError: the backend cannot take these tensors.
+    """
+    if not frames:
+        raise ValueError("frames came empty; wanted at least one")
+    pictures = _draw(frames, backend)
+    return pictures if isinstance(pictures, Tensor) else torch.stack(pictures)
+
+
+def _draw(frames: Sequence[Frame], backend: str) -> Tensor | list[Tensor]:
+    check("background", frames[0].background, (None, None, 3), torch.uint8)
+    size = tuple(frames[0].background.shape)
+    check_size("height_px", size[0])
+    check_size("width_px", size[1])
+    for frame in frames:
+        check("background", frame.background, size, torch.uint8)
+        if not 0 < frame.focal_px < math.inf:
+            raise ValueError(f"focal_px came as {frame.focal_px}; wanted a positive length")
+    native_wanted = [wants_native(backend, frame.gaussians.base) for frame in frames]
+    if frames[0].gaussians.base.device.type == "cuda" and all(native_wanted):
+        for frame in frames:
+            check_group(frame.gaussians.group, frame.weights.shape[0])
+        return cuda_kernels.render_frames(frames)
     with torch.no_grad():
-        attributes = blend(base, deltas.to(base.dtype), weights, group, backend=backend)
-        splats = project(attributes, *posed, *camera, width_px, height_px, backend=backend)
-        return rasterise_over(splats, background, backend=backend)
+        return [
+            _draw_native(frame) if wanted else _draw_reference(frame)
+            for frame, wanted in zip(frames, native_wanted, strict=True)
+        ]
+
+
+def _draw_reference(frame: Frame) -> Tensor:
+    still = frame.gaussians
+    deltas = still.deltas.to(still.base.dtype)
+    attributes = blend(still.base, deltas, frame.weights, still.group, backend="reference")
+    splats = project(attributes, still.skin, frame.head, frame.torso, *frame.camera, backend="reference")
+    return rasterise_over(splats, frame.background, backend="reference")
+
+
+def _draw_native(frame: Frame) -> Tensor:
+    still = frame.gaussians
+    n, k = still.base.shape[0], still.deltas.shape[1]
+    out = torch.empty_like(frame.background)
+    half = still.deltas.dtype == torch.float16
+    library = native.load()
+    call = library.af_render_over_half if half else library.af_render_over
+    status = call(
+        native.workspace(),
+        pointer("base", still.base, (n, layout.ATTRIBUTE_COUNT)),
+        pointer("deltas", still.deltas, (n, k, layout.ATTRIBUTE_COUNT), torch.float16 if half else torch.float32),
+        pointer("weights", frame.weights, (None, k)),
+        pointer("group", still.group, (n,), torch.int32),
+        n, k, frame.weights.shape[0],
+        pointer("skin", still.skin, (n,)),
+        pointer("head", frame.head, (3, 4)),
+        pointer("torso", frame.torso, (3, 4)),
+        *frame.camera,
+        pointer("background", frame.background, (None, None, 3), torch.uint8),
+        out.data_ptr(),
+    )  # fmt: skip
+    if status == native.STATUS_BAD_VALUE:
+        count = frame.weights.shape[0]
+        raise ValueError(f"group came with a number outside 0..{count - 1}; wanted each a row of weights")
+    native.check_status(status, "weights, head or torso")
+    return out

@@ -53,17 +53,39 @@ def render_gsplat(
         BackendError: gsplat is not installed, there is no GPU, or the tensors are not on it.
         ValueError: a shape does not fit.
     """
-    describe()
     check("attributes", attributes, (None, layout.ATTRIBUTE_COUNT), torch.float32)
     check("skin", skin, (attributes.shape[0],), torch.float32)
+    means, covariances = skinned(attributes, skin, head, torso)
+    camera = (focal_px, center_x_px, center_y_px, width_px, height_px)
+    return render_gsplat_at_rest(attributes, *camera, means=means, covariances=covariances)
+
+
+def render_gsplat_at_rest(
+    attributes: Tensor,  # [N, 14]
+    focal_px: float,
+    center_x_px: float,
+    center_y_px: float,
+    width_px: int,
+    height_px: int,
+    *,
+    means: Tensor | None = None,  # [N, 3]
+    covariances: Tensor | None = None,  # [N, 3, 3]
+) -> Tensor:
+    """`render_gsplat` of Gaussians that no pose moves: gsplat's own kernels alone, for a fair race.
+
+    Args: as `render_gsplat`; means and covariances, where given, are taken in place of the attributes'.
+
+    Returns, raises: as `render_gsplat`.
+    """
+    describe()
+    check("attributes", attributes, (None, layout.ATTRIBUTE_COUNT), torch.float32)
     if attributes.device.type != "cuda":
         raise BackendError(f"attributes came on {attributes.device}", "tensors on cuda", "move them with .cuda()")
     import gsplat
 
-    means, covariances = skinned(attributes, skin, head, torso)
     intrinsics = attributes.new_tensor([[focal_px, 0, center_x_px], [0, focal_px, center_y_px], [0, 0, 1]])
     rgb, alpha, _ = gsplat.rasterization(
-        means=means,
+        means=attributes[:, layout.MEAN] if means is None else means,
         quats=attributes[:, layout.QUATERNION],
         scales=attributes[:, layout.LOG_SCALE].exp(),
         opacities=attributes[:, layout.OPACITY_LOGIT].sigmoid(),

@@ -21,30 +21,40 @@ typedef struct {
   int in_shared;
 } blend_sums;
 
-/* A group number outside 0..groups-1 cannot be reported without waiting for the device: its row becomes NaN. */
+/* A group number outside 0..groups-1, which Python refuses, makes its row NaN rather than reach outside. */
 __device__ __forceinline__ float blend_weight(const float *weights, int32_t group, int groups, int k, int j) {
   return (uint32_t)group < (uint32_t)groups ? __ldg(weights + (int64_t)group * k + j) : NAN;
+}
+
+__device__ __forceinline__ float2 as_floats(float2 pair) { return pair; }
+__device__ __forceinline__ float2 as_floats(__half2 pair) { return __half22float2(pair); }
+
+/* One pair of the blended attributes; `Pair` is how two deltas lie in memory. */
+template <class Pair>
+__device__ __forceinline__ float2 blend_pair(const float2 *__restrict__ base, const Pair *__restrict__ deltas,
+                                             const float *__restrict__ weights, const int32_t *__restrict__ group,
+                                             int k, int groups, int64_t item) {
+  int64_t row = item / AF_PAIRS;
+  int32_t g = group[row];
+  const Pair *d = deltas + row * k * AF_PAIRS + item % AF_PAIRS;
+  float2 sum = base[item];
+  if ((uint32_t)g >= (uint32_t)groups) sum.x = sum.y = NAN;
+  const float *w = weights + (int64_t)((uint32_t)g < (uint32_t)groups ? g : 0) * k;
+#pragma unroll 4
+  for (int j = 0; j < k; j++) {
+    float2 delta = as_floats(d[j * AF_PAIRS]);
+    float weight = __ldg(w + j);
+    sum.x += weight * delta.x;
+    sum.y += weight * delta.y;
+  }
+  return sum;
 }
 
 __global__ void __launch_bounds__(256)
     blend_forward(const float2 *__restrict__ base, const float2 *__restrict__ deltas, const float *__restrict__ weights,
                   const int32_t *__restrict__ group, int64_t n, int k, int groups, float2 *__restrict__ out) {
   int64_t item = (int64_t)blockIdx.x * 256 + threadIdx.x;
-  if (item >= n * AF_PAIRS) return;
-  int64_t row = item / AF_PAIRS;
-  int32_t g = group[row];
-  const float2 *d = deltas + row * k * AF_PAIRS + item % AF_PAIRS;
-  float2 sum = base[item];
-  if ((uint32_t)g >= (uint32_t)groups) sum.x = sum.y = NAN;
-  const float *w = weights + (int64_t)((uint32_t)g < (uint32_t)groups ? g : 0) * k;
-#pragma unroll 4
-  for (int j = 0; j < k; j++) {
-    float2 delta = d[j * AF_PAIRS];
-    float weight = __ldg(w + j);
-    sum.x += weight * delta.x;
-    sum.y += weight * delta.y;
-  }
-  out[item] = sum;
+  if (item < n * AF_PAIRS) out[item] = blend_pair(base, deltas, weights, group, k, groups, item);
 }
 
 /* Adds what this thread's column gives to the gradient of one weight; in shared memory every column has its own sum. */

@@ -1,12 +1,10 @@
 /* The CUDA library: every kernel and its C interface in one translation unit, and what the library says of itself. */
 #include "cuda/launch.cuh"
 
-#include "cuda/blend.cuh"
 #include "cuda/loss.cuh"
-#include "cuda/project.cuh"
-#include "cuda/rasterise.cuh"
+#include "cuda/render.cuh"
 
-#define AF_CUDA_ABI_VERSION 1
+#define AF_CUDA_ABI_VERSION 2
 
 #ifndef AF_CUDA_ARCHITECTURES
 #define AF_CUDA_ARCHITECTURES "unknown"

@@ -7,6 +7,7 @@
 
 /* tests/parity/cuda_on_host runs the very same kernels on the CPU, with its own launcher in place of these. */
 #ifndef AF_CUDA_ON_HOST
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #define AF_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__)
@@ -23,6 +24,7 @@
 enum { AF_OK = 0, AF_BAD_VALUE = 1, AF_NO_MEMORY = 2, AF_CUDA_FAILED = 1000 };
 
 #define AF_MAX_GAUSSIANS (INT32_MAX / 64)
+#define AF_MAX_FRAMES 65535
 
 static inline int af_status(cudaError_t error) { return error == cudaSuccess ? AF_OK : AF_CUDA_FAILED + (int)error; }
 
@@ -38,7 +40,14 @@ static inline int af_begin(int device) { return af_status(cudaSetDevice(device))
 static inline int af_launched() { return af_status(cudaGetLastError()); }
 
 static inline unsigned af_blocks(int64_t items, int per_block) { return (unsigned)((items + per_block - 1) / per_block); }
-static inline size_t af_aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+/* The next `count` items of a workspace; `used` counts its bytes, and all that it does where the workspace is null. */
+#define AF_TAKE(type, workspace, used, count) ((type *)af_take(workspace, &(used), (size_t)(count) * sizeof(type)))
+static inline void *af_take(void *workspace, size_t *used, size_t bytes) {
+  void *at = (char *)workspace + *used;
+  *used += (bytes + 255) / 256 * 256;
+  return at;
+}
 
 __device__ __forceinline__ float warp_sum(float value) {
   for (int offset = 16; offset; offset >>= 1) value += __shfl_xor_sync(AF_FULL_WARP, value, offset);

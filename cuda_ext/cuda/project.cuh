@@ -15,6 +15,15 @@ __device__ __forceinline__ af_gaussian load_gaussian(const float *__restrict__ a
   return r;
 }
 
+__device__ __forceinline__ void store_splat(af_splat s, float *__restrict__ splats, int64_t i) {
+  float2 *row = (float2 *)(splats + i * AF_SPLAT);
+  row[0] = make_float2(s.mean_x, s.mean_y);
+  row[1] = make_float2(s.conic_a, s.conic_b);
+  row[2] = make_float2(s.conic_c, s.opacity);
+  row[3] = make_float2(s.red, s.green);
+  row[4] = make_float2(s.blue, s.depth);
+}
+
 __global__ void __launch_bounds__(PROJECT_THREADS)
     project_forward(const float *__restrict__ attributes, const float *__restrict__ skin,
                     const float *__restrict__ head, const float *__restrict__ torso, int64_t n, af_camera camera,
@@ -23,13 +32,7 @@ __global__ void __launch_bounds__(PROJECT_THREADS)
   if (i >= n) return;
   af_gaussian g = load_gaussian(attributes, i);
   af_affine m = af_skin(skin[i], af_make_affine(head), af_make_affine(torso));
-  af_splat s = af_project_splat(g, af_project_state(g, m, camera));
-  float2 *row = (float2 *)(splats + i * AF_SPLAT);
-  row[0] = make_float2(s.mean_x, s.mean_y);
-  row[1] = make_float2(s.conic_a, s.conic_b);
-  row[2] = make_float2(s.conic_c, s.opacity);
-  row[3] = make_float2(s.red, s.green);
-  row[4] = make_float2(s.blue, s.depth);
+  store_splat(af_project_splat(g, af_project_state(g, m, camera)), splats, i);
 }
 
 __device__ __forceinline__ void affine_to_array(af_affine m, float *out) {

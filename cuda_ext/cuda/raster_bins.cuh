@@ -1,9 +1,13 @@
 /* Depth order and bins without a list whose length would have to be waited for: one radix sort of the splats, then for
-   every cell of the picture one bit a splat, in depth order. A tile walks its cell's bits and tests the splats itself. */
+   every cell of the picture one bit a splat, in depth order. A tile walks its cell's bits and tests the splats itself.
+
+   Several frames are sorted at once, the frame's number in the key above the depth: one sort that fills the GPU, where a
+   segmented sort gives a whole frame to one block. Each frame has slots of its own from a multiple of 32 on, so that its
+   bits are whole words; slots beyond its splats are not drawn. */
 #ifndef AF_RASTER_BINS_CUH
 #define AF_RASTER_BINS_CUH
 
-#include "cuda/launch.cuh"
+#include "cuda/frame.cuh"
 #include "cuda/sort.h"
 #include "shared/splat.h"
 
@@ -13,6 +17,8 @@
 #define MOST_CELLS 1024
 #define GRAD_ROW 12
 #define NOT_DRAWN 0xffffffffu
+/* What a frame's splats take up among those of all frames. */
+#define SLOTS(n) (((n) + 31) / 32 * 32)
 /* In powers of two of alpha; well above what rounding does to the form of a thin splat. */
 #define ELLIPSE_SLACK 1e-2f
 
@@ -24,47 +30,52 @@ typedef struct {
 } tile_record;
 
 typedef struct {
-  uint32_t *keys, *ids, *keys_out, *order;
+  uint64_t *keys, *keys_out; /* frame, then depth */
+  uint32_t *ids, *order;
   tile_record *records; /* by depth */
   uint32_t *masks;      /* [cells_y, cells_x, words] */
-  float *grad_rows;     /* [n, GRAD_ROW], by index */
+  float *grad_rows;     /* [slots, GRAD_ROW], by index */
+  frame *frames;
   void *scratch;
   size_t scratch_bytes, bytes;
-  int n, words, cell, cells_x, cells_y, height, width;
+  int slots, words, key_bits, cell, cells_x, cells_y, height, width;
 } raster_plan;
 
-static int plan_raster(raster_plan *plan, void *workspace, int64_t n, int height, int width) {
-  if (n < 0 || n > AF_MAX_GAUSSIANS || height < 1 || width < 1) return AF_BAD_VALUE;
+/* `slots` is the sum of the frames' SLOTS; `grads` says whether a gradient's rows are wanted. */
+static int plan_raster(raster_plan *plan, void *workspace, int64_t slots, int frames, int height, int width, int grads) {
+  if (slots < 0 || slots > AF_MAX_GAUSSIANS || frames < 1 || frames > AF_MAX_FRAMES || height < 1 || width < 1)
+    return AF_BAD_VALUE;
   raster_plan p = {};
-  p.n = (int)n, p.words = (int)((n + 31) / 32), p.height = height, p.width = width, p.cell = FINEST_CELL;
+  p.slots = (int)slots, p.words = (int)(slots / 32), p.height = height, p.width = width, p.cell = FINEST_CELL;
+  for (p.key_bits = 32; frames > 1 << (p.key_bits - 32);) p.key_bits++;
   for (;; p.cell *= 2) {
     p.cells_x = (width + p.cell - 1) / p.cell, p.cells_y = (height + p.cell - 1) / p.cell;
     if ((int64_t)p.cells_x * p.cells_y <= MOST_CELLS) break;
   }
-  if (n) AF_TRY(af_status((cudaError_t)af_sort_scratch(p.n, &p.scratch_bytes)));
-  char *base = (char *)workspace;
-  size_t column = af_aligned((size_t)n * sizeof(uint32_t)), at = 0;
-  p.keys = (uint32_t *)(base + at), at += column;
-  p.ids = (uint32_t *)(base + at), at += column;
-  p.keys_out = (uint32_t *)(base + at), at += column;
-  p.order = (uint32_t *)(base + at), at += column;
-  p.records = (tile_record *)(base + at), at += af_aligned((size_t)n * sizeof(tile_record));
-  p.masks = (uint32_t *)(base + at), at += af_aligned((size_t)p.cells_x * p.cells_y * p.words * sizeof(uint32_t));
-  p.grad_rows = (float *)(base + at), at += af_aligned((size_t)n * GRAD_ROW * sizeof(float));
-  p.scratch = base + at, at += af_aligned(p.scratch_bytes);
-  p.bytes = at;
+  if (slots) AF_TRY(af_status((cudaError_t)af_sort_scratch(p.slots, p.key_bits, &p.scratch_bytes)));
+  p.keys = AF_TAKE(uint64_t, workspace, p.bytes, slots);
+  p.keys_out = AF_TAKE(uint64_t, workspace, p.bytes, slots);
+  p.ids = AF_TAKE(uint32_t, workspace, p.bytes, slots);
+  p.order = AF_TAKE(uint32_t, workspace, p.bytes, slots);
+  p.records = AF_TAKE(tile_record, workspace, p.bytes, slots);
+  p.masks = AF_TAKE(uint32_t, workspace, p.bytes, (size_t)p.cells_x * p.cells_y * p.words);
+  p.grad_rows = AF_TAKE(float, workspace, p.bytes, grads ? slots * GRAD_ROW : 0);
+  p.frames = AF_TAKE(frame, workspace, p.bytes, frames);
+  p.scratch = AF_TAKE(char, workspace, p.bytes, p.scratch_bytes);
   *plan = p;
   return AF_OK;
 }
 
-/* Positive floats order as their bits do; what is not drawn goes last. */
-__global__ void __launch_bounds__(256)
-    make_keys(const float *__restrict__ splats, int n, uint32_t *__restrict__ keys, uint32_t *__restrict__ ids) {
+/* Positive floats order as their bits do; what is not drawn goes last in its frame, and so does a slot without a splat. */
+__device__ __forceinline__ void store_key(const raster_plan &p, uint32_t slot, uint32_t number, const float *splat) {
+  uint32_t depth = splat && af_splat_drawable(splat) ? __float_as_uint(splat[9]) : NOT_DRAWN;
+  p.keys[slot] = (uint64_t)number << 32 | depth;
+  p.ids[slot] = slot;
+}
+
+__global__ void __launch_bounds__(256) make_keys(const float *__restrict__ splats, int n, raster_plan p) {
   int i = (int)(blockIdx.x * 256 + threadIdx.x);
-  if (i >= n) return;
-  const float *s = splats + (int64_t)i * AF_SPLAT;
-  keys[i] = af_splat_drawable(s) ? __float_as_uint(s[9]) : NOT_DRAWN;
-  ids[i] = (uint32_t)i;
+  if (i < p.slots) store_key(p, (uint32_t)i, 0, i < n ? splats + (int64_t)i * AF_SPLAT : nullptr);
 }
 
 /* Cell of a coordinate, clamped while it is a float: no number may reach outside. */
@@ -74,7 +85,7 @@ __device__ __forceinline__ int cell_of(float x, int cell, int cells) {
 
 __global__ void __launch_bounds__(128) fill_cells(const float *__restrict__ splats, raster_plan p) {
   int rank = (int)(blockIdx.x * 128 + threadIdx.x);
-  if (rank >= p.n || p.keys_out[rank] == NOT_DRAWN) return;
+  if (rank >= p.slots || (uint32_t)p.keys_out[rank] == NOT_DRAWN) return;
   uint32_t index = p.order[rank];
   const float *s = splats + (int64_t)index * AF_SPLAT;
   float log2_opacity = log2f(s[5]);
@@ -102,16 +113,22 @@ __global__ void __launch_bounds__(128) fill_cells(const float *__restrict__ spla
     }
 }
 
+/* After the keys; `splats` has a row for every slot that is drawn. */
 static int make_bins(const raster_plan &p, const float *splats, cudaStream_t stream) {
-  if (!p.n) return AF_OK;
-  AF_LAUNCH(make_keys, af_blocks(p.n, 256), 256, 0, stream, splats, p.n, p.keys, p.ids);
-  AF_TRY(af_launched());
-  AF_TRY(af_status(
-      (cudaError_t)af_sort_pairs(p.scratch, p.scratch_bytes, p.keys, p.keys_out, p.ids, p.order, p.n, stream)));
+  AF_TRY(af_status((cudaError_t)af_sort_pairs(p.scratch, p.scratch_bytes, p.keys, p.keys_out, p.ids, p.order, p.slots,
+                                              p.key_bits, stream)));
   size_t mask_bytes = (size_t)p.cells_x * p.cells_y * p.words * sizeof(uint32_t);
   AF_TRY(af_status(cudaMemsetAsync(p.masks, 0, mask_bytes, stream)));
-  AF_LAUNCH(fill_cells, af_blocks(p.n, 128), 128, 0, stream, splats, p);
+  AF_LAUNCH(fill_cells, af_blocks(p.slots, 128), 128, 0, stream, splats, p);
   return af_launched();
+}
+
+/* The bins of one frame of `n` splats. */
+static int bin_splats(const raster_plan &p, const float *splats, int64_t n, cudaStream_t stream) {
+  if (!n) return AF_OK;
+  AF_LAUNCH(make_keys, af_blocks(p.slots, 256), 256, 0, stream, splats, (int)n, p);
+  AF_TRY(af_launched());
+  return make_bins(p, splats, stream);
 }
 
 #endif

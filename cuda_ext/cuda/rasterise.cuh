@@ -51,10 +51,11 @@ __device__ __forceinline__ uint32_t warps_reached(const tile_record &r, float le
   return reached;
 }
 
-/* Shows `visit` every splat that reaches the calling thread's warp, front to back; all of a warp see the same splat at the
-   same time. Stops when every thread of the block is done. Every thread of the block must call this. */
+/* Shows `visit` every splat of a frame, whose bits are the words from first_word up to end_word, that reaches the calling thread's warp,
+   front to back; all of a warp see the same splat at the same time. Stops when every thread of the block is done. Every
+   thread of the block must call this. */
 template <class Visit>
-__device__ __forceinline__ void walk_tile(const raster_plan &p, Visit &visit) {
+__device__ __forceinline__ void walk_tile(const raster_plan &p, int first_word, int end_word, Visit &visit) {
   __shared__ float4 forms[TILE_THREADS], colours[TILE_THREADS];
   __shared__ float blues[TILE_THREADS];
   __shared__ uint32_t indices[TILE_THREADS];
@@ -64,9 +65,9 @@ __device__ __forceinline__ void walk_tile(const raster_plan &p, Visit &visit) {
   int thread = (int)threadIdx.x, lane = thread % 32, warp = thread / 32;
   int left = (int)blockIdx.x * TILE, top = (int)blockIdx.y * TILE;
   const uint32_t *mask = p.masks + (int64_t)(top / p.cell * p.cells_x + left / p.cell) * p.words;
-  for (int word = 0; word < p.words; word += TILE_THREADS) {
+  for (int word = first_word; word < end_word; word += TILE_THREADS) {
     /* The bits of 256 words become a list of ranks. */
-    uint32_t bits = word + thread < p.words ? mask[word + thread] : 0u;
+    uint32_t bits = word + thread < end_word ? mask[word + thread] : 0u;
     uint32_t upto = (uint32_t)__popc(bits);
     for (int step = 1; step < 32; step *= 2) {
       uint32_t other = __shfl_up_sync(AF_FULL_WARP, upto, step);
@@ -122,7 +123,7 @@ struct forward_visit {
 __global__ void __launch_bounds__(TILE_THREADS) raster_forward(raster_plan p, float4 *__restrict__ image) {
   tile_pixel pixel = pixel_of_thread(p);
   forward_visit v = {pixel.x, pixel.y, pixel.inside ? 1.0f : 0.0f, 0.0f, 0.0f, 0.0f};
-  walk_tile(p, v);
+  walk_tile(p, 0, p.words, v);
   if (pixel.inside) image[(int64_t)pixel.py * p.width + pixel.px] = make_float4(v.red, v.green, v.blue, 1.0f - v.t);
 }
 
@@ -132,13 +133,17 @@ __device__ __forceinline__ uint8_t to_byte(float value) {
   return (uint8_t)rintf(value);
 }
 
-__global__ void __launch_bounds__(TILE_THREADS)
-    raster_over(raster_plan p, const uint8_t *__restrict__ background, uint8_t *__restrict__ out) {
+/* out: [frames, height, width, 3]; a layer of the grid to a frame. */
+__global__ void __launch_bounds__(TILE_THREADS, 5)
+    raster_over(raster_plan p, const frame *__restrict__ frames, uint8_t *__restrict__ out) {
+  const frame &f = frames[blockIdx.z];
   tile_pixel pixel = pixel_of_thread(p);
   forward_visit v = {pixel.x, pixel.y, pixel.inside ? 1.0f : 0.0f, 0.0f, 0.0f, 0.0f};
-  walk_tile(p, v);
+  walk_tile(p, f.first / 32, (f.first + f.n + 31) / 32, v);
   if (!pixel.inside) return;
   int64_t at = ((int64_t)pixel.py * p.width + pixel.px) * 3;
+  const uint8_t *background = f.background;
+  out += (int64_t)blockIdx.z * p.height * p.width * 3;
   out[at] = to_byte(255.0f * v.red + v.t * (float)background[at]);
   out[at + 1] = to_byte(255.0f * v.green + v.t * (float)background[at + 1]);
   out[at + 2] = to_byte(255.0f * v.blue + v.t * (float)background[at + 2]);
@@ -201,7 +206,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 3)
     v.t = 1.0f, v.grad_red = g.x, v.grad_green = g.y, v.grad_blue = g.z;
     v.behind = g.x * seen.x + g.y * seen.y + g.z * seen.z - g.w * (1.0f - seen.w);
   }
-  walk_tile(p, v);
+  walk_tile(p, 0, p.words, v);
 }
 
 /* Turns moments into gradients of the splat. */
@@ -221,15 +226,15 @@ __global__ void __launch_bounds__(256)
   g[6] = s[6], g[7] = s[7], g[8] = s[8], g[9] = 0.0f;
 }
 
-static dim3 tile_grid(const raster_plan &p) {
-  return dim3((unsigned)((p.width + TILE - 1) / TILE), (unsigned)((p.height + TILE - 1) / TILE), 1);
+static dim3 tile_grid(const raster_plan &p, unsigned frames) {
+  return dim3((unsigned)((p.width + TILE - 1) / TILE), (unsigned)((p.height + TILE - 1) / TILE), frames);
 }
 
 /* Bytes that every rasterising call of this size takes on that device. */
 AF_API int af_cuda_rasterise_workspace(int64_t n, int height, int width, int device, int64_t *bytes) {
   raster_plan plan;
   AF_TRY(af_begin(device));
-  AF_TRY(plan_raster(&plan, nullptr, n, height, width));
+  AF_TRY(plan_raster(&plan, nullptr, SLOTS(n), 1, height, width, 1));
   *bytes = (int64_t)plan.bytes;
   return AF_OK;
 }
@@ -237,7 +242,7 @@ AF_API int af_cuda_rasterise_workspace(int64_t n, int height, int width, int dev
 static int start_raster(raster_plan *plan, void *workspace, int64_t workspace_bytes, int64_t n, int height, int width,
                         int device) {
   AF_TRY(af_begin(device));
-  AF_TRY(plan_raster(plan, workspace, n, height, width));
+  AF_TRY(plan_raster(plan, workspace, SLOTS(n), 1, height, width, 1));
   return (int64_t)plan->bytes > workspace_bytes ? AF_NO_MEMORY : AF_OK;
 }
 
@@ -247,8 +252,8 @@ AF_API int af_cuda_rasterise(const float *splats, int64_t n, int height, int wid
   cudaStream_t stream = (cudaStream_t)stream_handle;
   raster_plan plan;
   AF_TRY(start_raster(&plan, workspace, workspace_bytes, n, height, width, device));
-  AF_TRY(make_bins(plan, splats, stream));
-  AF_LAUNCH(raster_forward, tile_grid(plan), TILE_THREADS, 0, stream, plan, (float4 *)image);
+  AF_TRY(bin_splats(plan, splats, n, stream));
+  AF_LAUNCH(raster_forward, tile_grid(plan, 1), TILE_THREADS, 0, stream, plan, (float4 *)image);
   return af_launched();
 }
 
@@ -258,8 +263,11 @@ AF_API int af_cuda_rasterise_over(const float *splats, int64_t n, int height, in
   cudaStream_t stream = (cudaStream_t)stream_handle;
   raster_plan plan;
   AF_TRY(start_raster(&plan, workspace, workspace_bytes, n, height, width, device));
-  AF_TRY(make_bins(plan, splats, stream));
-  AF_LAUNCH(raster_over, tile_grid(plan), TILE_THREADS, 0, stream, plan, background, out);
+  AF_TRY(bin_splats(plan, splats, n, stream));
+  frame over = {};
+  over.n = (int32_t)n, over.background = background;
+  AF_TRY(send_frames(&over, 1, plan.frames, stream));
+  AF_LAUNCH(raster_over, tile_grid(plan, 1), TILE_THREADS, 0, stream, plan, (const frame *)plan.frames, out);
   return af_launched();
 }
 
@@ -271,12 +279,12 @@ AF_API int af_cuda_rasterise_backward(const float *splats, int64_t n, int height
   raster_plan plan;
   AF_TRY(start_raster(&plan, workspace, workspace_bytes, n, height, width, device));
   if (!n) return AF_OK;
-  if (!bins_are_current) AF_TRY(make_bins(plan, splats, stream));
+  if (!bins_are_current) AF_TRY(bin_splats(plan, splats, n, stream));
   AF_TRY(af_status(cudaMemsetAsync(plan.grad_rows, 0, (size_t)n * GRAD_ROW * sizeof(float), stream)));
-  AF_LAUNCH(raster_backward, tile_grid(plan), TILE_THREADS, 0, stream, plan, (const float4 *)image,
+  AF_LAUNCH(raster_backward, tile_grid(plan, 1), TILE_THREADS, 0, stream, plan, (const float4 *)image,
             (const float4 *)grad_image);
   AF_TRY(af_launched());
-  AF_LAUNCH(gather_grads, af_blocks(n, 256), 256, 0, stream, splats, (const float *)plan.grad_rows, plan.n,
+  AF_LAUNCH(gather_grads, af_blocks(n, 256), 256, 0, stream, splats, (const float *)plan.grad_rows, (int)n,
             grad_splats);
   return af_launched();
 }

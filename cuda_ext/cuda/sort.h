@@ -6,8 +6,9 @@
 #include <stdint.h>
 
 /* Bytes of scratch that sorting `count` pairs takes; returns a cudaError_t. */
-int af_sort_scratch(int count, size_t *bytes);
-int af_sort_pairs(void *scratch, size_t bytes, const uint32_t *keys, uint32_t *keys_out, const uint32_t *values,
-                  uint32_t *values_out, int count, void *stream);
+int af_sort_scratch(int count, int key_bits, size_t *bytes);
+/* By the lowest `key_bits` of the keys. */
+int af_sort_pairs(void *scratch, size_t bytes, const uint64_t *keys, uint64_t *keys_out, const uint32_t *values,
+                  uint32_t *values_out, int count, int key_bits, void *stream);
 
 #endif

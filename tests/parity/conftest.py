@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from avatarfit.ops import native
+from avatarfit.ops import Frame, Gaussians, native
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,26 @@ def make_scene(seed: int, count: int, height: int, width: int, log_scale: float 
 @pytest.fixture
 def scene() -> Callable[..., Scene]:
     return make_scene
+
+
+def frames_of(sizes: list[tuple[int, int, int]], height: int, width: int) -> list[Frame]:
+    frames = []
+    for seed, (count, bases, groups) in enumerate(sizes):
+        made, random = make_scene(seed, count, height, width), torch.Generator().manual_seed(seed)
+        attributes, skin, head, torso = (t.detach() for t in made.inputs(torch.float32))
+        deltas = 0.05 * torch.randn(count, bases, 14, generator=random)
+        weights = torch.randn(groups, bases, generator=random)
+        group = torch.randint(0, groups, (count,), generator=random, dtype=torch.int32)
+        background = torch.randint(0, 256, (height, width, 3), generator=random, dtype=torch.uint8)
+        still, (focal_px, *center) = Gaussians(attributes, deltas, group, skin), made.camera[:3]
+        frames.append(Frame(still, weights, head, torso, focal_px * (1 + 0.1 * seed), *center, background))
+    return frames
+
+
+@pytest.fixture
+def make_frames() -> Callable[..., list[Frame]]:
+    """Frames of avatars of so many Gaussians, bases and groups; float32 on the CPU."""
+    return frames_of
 
 
 @pytest.fixture(params=["avx512", "avx2", "baseline"])

@@ -8,13 +8,16 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from avatarfit import ops
 from avatarfit.contracts import BackendError
 from avatarfit.ops import layout, native
+from avatarfit.ops.blend import _seen_groups, check_group
 
 ZEROS = torch.zeros(2, dtype=torch.int32)
 NAN = math.nan
@@ -108,11 +111,57 @@ def test_both_sides_state_the_same_numbers():
             ),
             "weights, head or torso came with NaN or infinity",
         ),
+        (lambda: ops.render_frames([]), "frames came empty; wanted at least one"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_before_it_is_computed(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"background": torch.zeros(8, 9, 3, dtype=torch.uint8)}, r"background came with shape \[8, 9, 3\]; wanted"),
+        ({"background": torch.zeros(8, 8, 3)}, "background came as torch.float32"),
+        ({"focal_px": float("nan")}, "focal_px came as nan; wanted a positive length"),
+        ({"head": torch.eye(4)}, r"head came with shape \[4, 4\]; wanted \[3, 4\]"),
+        ({"weights": torch.zeros(1, 3)}, r"weights came with shape \[1, 3\]"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_a_frame_that_does_not_fit_the_others_is_told(make_frames, changed, message, backend):
+    first, second = make_frames([(5, 2, 2), (6, 4, 2)], 8, 8)
+    with pytest.raises(ValueError, match=message):
+        ops.render_frames([first, replace(second, **changed)], backend=backend)
+
+
+def test_group_numbers_are_looked_at_once_a_tensor(monkeypatch):
+    looks: list[Tensor] = []
+    aminmax = torch.aminmax
+    monkeypatch.setattr(torch, "aminmax", lambda group: looks.append(group) or aminmax(group))
+    group = torch.tensor([0, 2, 1], dtype=torch.int32)
+    for _ in range(3):
+        check_group(group, 3)
+    with pytest.raises(ValueError, match=r"group came with numbers 0\.\.2; wanted 0\.\.1"):
+        check_group(group, 2)
+    assert len(looks) == 1
+    group[0] = -1
+    with pytest.raises(ValueError, match=r"numbers -1\.\.2"):
+        check_group(group, 3)
+    check_group(group.clone().abs_(), 3)
+    assert len(looks) == 3
+    with torch.inference_mode():
+        unversioned = group.clone()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"numbers -1\.\.2"):
+            check_group(unversioned, 3)
+    assert len(looks) == 4
+    key = id(group)
+    assert key in _seen_groups
+    looks.clear()
+    del group
+    assert key not in _seen_groups
 
 
 def test_an_instruction_set_that_is_missing_is_refused():

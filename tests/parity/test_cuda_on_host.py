@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,6 @@ from torch import Tensor
 
 from avatarfit import ops
 from avatarfit.ops import cuda_kernels, native_cuda
-from avatarfit.ops.render import _on_device
 
 ROOT = Path(__file__).resolve().parents[2]
 EMULATION = Path(__file__).resolve().parent / "cuda_on_host"
@@ -234,15 +234,45 @@ def test_splats_of_inference_mode_leave_no_bins(emulation, scene):
         assert cuda_kernels.rasterise_backward(torch.ones(4, 4, 4), splats, image).any()
 
 
-def test_a_frame_is_its_three_operations(scene):
-    made = scene(7, 50, 24, 28)
-    attributes, *posed = (t.detach() for t in made.inputs(torch.float32))
-    deltas, weights = torch.zeros(50, 2, 14, dtype=torch.float16), torch.ones(1, 2)
-    group, background = torch.zeros(50, dtype=torch.int32), torch.full((24, 28, 3), 90, dtype=torch.uint8)
-    blended = attributes, deltas, weights, group
-    got = _on_device(blended, tuple(posed), made.camera[:3], background, "reference")
-    splats = ops.project(attributes, *posed, *made.camera, backend="reference")
-    assert torch.equal(got, ops.rasterise_over(splats, background, backend="reference"))
+def test_a_batch_is_its_frames_one_by_one(emulation, make_frames):
+    # Every number of Gaussians, bases and groups is another; one frame has no Gaussians, one none in sight,
+    # and where a pose or weights are NaN nothing is drawn.
+    frames = make_frames([(40, 3, 2), (0, 2, 1), (300, 20, 3), (64, 0, 1), (129, 7, 5)], 45, 50)
+    behind = torch.tensor([0.0, 0.0, 0.0, -200.0])
+    frames[3] = replace(frames[3], head=frames[3].head + behind, torso=frames[3].torso + behind)
+    frames.append(replace(frames[0], head=frames[0].head * torch.nan, torso=frames[0].torso * torch.nan))
+    frames.append(replace(frames[2], weights=frames[2].weights * torch.nan))
+    together = cuda_kernels.render_frames(frames)
+    for frame, picture in zip(frames, together, strict=True):
+        assert torch.equal(picture, cuda_kernels.render_frames([frame])[0])
+        difference = (picture.int() - ops.render_frames([frame], backend="reference")[0].int()).abs()
+        assert difference.max() <= 1
+        assert (difference != 0).double().mean() < 1e-3
+    drawn = [not torch.equal(picture, f.background) for f, picture in zip(frames, together, strict=True)]
+    assert drawn == [True, False, True, False, True, False, False]
+
+
+def test_more_frames_than_a_launch_takes_arguments(emulation, make_frames):
+    # 32 frames fit the arguments of one launch. The same avatar throughout, each frame in a pose of its own.
+    (first,) = make_frames([(37, 2, 2)], 9, 20)
+    frames = [replace(first, weights=first.weights * (0.05 * i)) for i in range(70)]
+    together = cuda_kernels.render_frames(frames)
+    assert len({picture.numpy().tobytes() for picture in together}) > 60
+    for number in (0, 31, 32, 63, 64, 69):
+        assert torch.equal(together[number], cuda_kernels.render_frames([frames[number]])[0])
+
+
+def test_half_deltas_draw_the_picture_of_their_float_copy(emulation, make_frames):
+    (frame,) = make_frames([(300, 5, 3)], 45, 50)
+    # Halves of every kind: none, the smallest, those below the normal range, large ones.
+    half = frame.gaussians.deltas.half()
+    half[:8, 0] = torch.tensor([0.0, -0.0, 2.0**-24, -(2.0**-15), 3e-5, 0.1, -1.0, 2.0], dtype=torch.float16)[:, None]
+    pictures = [
+        cuda_kernels.render_frames([replace(frame, gaussians=replace(frame.gaussians, deltas=deltas))])
+        for deltas in (half, half.float())
+    ]
+    assert torch.equal(*pictures)
+    assert not torch.equal(pictures[0][0], frame.background)
 
 
 def test_the_backward_pass_takes_only_bins_of_its_own_splats(emulation, scene, monkeypatch):
@@ -298,12 +328,24 @@ def test_weights_that_sum_to_nothing_give_nan(emulation):
     assert grad.isnan().all()
 
 
+def draw_with(**changed: Tensor) -> Tensor:
+    still = ops.Gaussians(torch.zeros(3, 14), torch.zeros(3, 2, 14), torch.zeros(3, dtype=torch.int32), torch.zeros(3))
+    background = torch.zeros(4, 4, 3, dtype=torch.uint8)
+    pose = torch.eye(3, 4)
+    return cuda_kernels.render_frames(
+        [ops.Frame(replace(still, **changed), torch.zeros(1, 2), pose, pose, 9.0, 2.0, 2.0, background)]
+    )
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: cuda_kernels.rasterise(torch.zeros(31)[1:].view(3, 10), 4, 4), "splats starts at no multiple of 8"),
         (lambda: cuda_kernels.rasterise(torch.zeros(10, 3).t(), 4, 4), "splats came with strides"),
         (lambda: cuda_kernels.rasterise(torch.zeros(3, 10).double(), 4, 4), "splats came as torch.float64"),
+        (lambda: draw_with(deltas=torch.zeros(3, 2, 14).double()), "deltas came as torch.float64"),
+        (lambda: draw_with(deltas=torch.zeros(85).half()[1:].view(3, 2, 14)), "deltas starts at no multiple of 4"),
+        (lambda: draw_with(skin=torch.zeros(4)), r"skin came with shape \[4\]; wanted \[3\]"),
     ],
 )  # fmt: skip
 def test_what_a_kernel_could_not_read_is_refused(emulation, call: Callable[[], object], message: str):

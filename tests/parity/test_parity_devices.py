@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
 
 from avatarfit import ops
 from avatarfit.contracts import BackendError
+from avatarfit.ops import Frame, Gaussians
+from avatarfit.ops.frame_graph import FrameGraph, own_inputs
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -99,6 +104,28 @@ def test_over_a_picture_and_the_whole_frame(device, scene):
     assert ((got - want) != 0).double().mean() < 1e-3
 
 
+def moved(frame: Frame, device: str, half: bool = False) -> Frame:
+    still = Gaussians(*(getattr(frame.gaussians, f.name).to(device) for f in fields(Gaussians)))
+    still = replace(still, deltas=still.deltas.half()) if half else still
+    names = ("weights", "head", "torso", "background")
+    return replace(frame, gaussians=still, **{name: getattr(frame, name).to(device) for name in names})
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_batch_is_its_frames_one_by_one(device, make_frames, half):
+    sizes = [(500, 12, 2), (0, 2, 1), (3001, 20, 3), (64, 0, 1), (129, 7, 5)]
+    frames = [moved(frame, device, half) for frame in make_frames(sizes * 8, 45, 50)]
+    together = ops.render_frames(frames, backend=device)
+    assert together.shape == (40, 45, 50, 3)
+    for frame, picture in zip(frames, together, strict=True):
+        assert torch.equal(picture, ops.render_frames([frame], backend=device)[0])
+    for frame, picture in list(zip(frames, together, strict=True))[:5]:
+        want = ops.render_frames([moved(frame, "cpu")], backend="reference")[0].int()
+        difference = (picture.cpu().int() - want).abs()
+        assert difference.max() <= 1
+        assert (difference != 0).double().mean() < 1e-3
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (40, 33), (45, 161)])
 @pytest.mark.parametrize("over", [False, True])
 def test_loss(device, relative_error, height, width, over):
@@ -170,3 +197,83 @@ def test_work_on_a_stream_of_its_own_is_the_same(device, scene):
         got = ops.rasterise(splats, 64, 64, backend="cuda")
     torch.cuda.current_stream().wait_stream(stream)
     assert torch.equal(got, want)
+
+
+def test_a_frame_graph_draws_what_its_frames_are(device, make_frames):
+    frames = [moved(frame, device) for frame in make_frames([(500, 12, 2), (0, 2, 1), (3001, 20, 3)], 45, 50)]
+    if device == "cpu":
+        with pytest.raises(BackendError, match=r"no CUDA device|not built|frames came on cpu"):
+            FrameGraph(frames)
+        pytest.skip("NO CUDA DEVICE: no graph was captured or replayed")
+    graph = FrameGraph(frames)
+    assert torch.equal(graph.draw(frames), ops.render_frames(frames, backend="cuda"))
+    for step in (1, 2):
+        # New weights and poses, and on the second step new pictures behind; nothing of the last replay may stay.
+        changed = [
+            replace(f, weights=f.weights * (1 + step), head=f.head + 0.3 * step, torso=f.torso - 0.2) for f in frames
+        ]
+        if step == 2:
+            changed = [replace(f, background=255 - f.background) for f in changed]
+        got = graph.draw(changed).clone()
+        assert torch.equal(got, ops.render_frames(changed, backend="cuda"))
+    # Other work between two replays, in memory that torch gives out again, changes nothing.
+    scratch = [torch.full((1 << 20,), 255, dtype=torch.uint8, device="cuda") for _ in range(8)]
+    del scratch
+    assert torch.equal(graph.replay(), got)
+    graph.frames[0].weights.zero_()
+    still = replace(changed[0], weights=torch.zeros_like(changed[0].weights))
+    assert torch.equal(graph.replay()[0], ops.render_frames([still], backend="cuda")[0])
+
+
+def test_a_frame_graph_captures_what_comes_before(device, make_frames):
+    if device == "cpu":
+        pytest.skip("NO CUDA DEVICE: no graph was captured or replayed")
+    frames = [moved(frame, device) for frame in make_frames([(500, 12, 2), (60, 4, 2)], 45, 50)]
+    code = torch.ones(2, device=device)
+    graph = FrameGraph(frames, before=lambda own: [f.weights.fill_(0.1).mul_(code[i]) for i, f in enumerate(own)])
+    for number in (1.0, 2.0):
+        code.fill_(number)
+        want = [replace(f, weights=torch.full_like(f.weights, 0.1) * number) for f in frames]
+        assert torch.equal(graph.replay(), ops.render_frames(want, backend="cuda"))
+
+
+@pytest.fixture
+def stand_in(make_frames) -> tuple[FrameGraph, list[Frame]]:
+    """A frame graph without a capture, for which a GPU is needed: its replay draws its inputs on the CPU."""
+    frames = make_frames([(50, 4, 2), (60, 4, 2)], 20, 20)
+    graph = FrameGraph.__new__(FrameGraph)
+    graph.frames, graph.pictures = own_inputs(frames), torch.empty(2, 20, 20, 3, dtype=torch.uint8)
+    graph._graph = SimpleNamespace(replay=lambda: graph.pictures.copy_(ops.render_frames(graph.frames, backend="cpu")))
+    return graph, frames
+
+
+def test_a_frame_graphs_inputs_are_its_own_and_take_over_what_is_drawn(stand_in):
+    graph, frames = stand_in
+    changed = [replace(frames[0], weights=2 * frames[0].weights), replace(frames[1], head=frames[1].head + 0.1)]
+    with torch.inference_mode():
+        got = graph.draw([replace(f, background=255 - f.background) for f in changed])
+    assert torch.equal(got, ops.render_frames([replace(f, background=255 - f.background) for f in changed]))
+    again = [replace(own, background=f.background) for own, f in zip(graph.frames, frames, strict=True)]
+    assert torch.equal(graph.draw(again), ops.render_frames(changed))
+    assert not torch.equal(ops.render_frames(frames), ops.render_frames(changed))
+
+
+def test_a_frame_graph_refuses_what_it_was_not_captured_for(stand_in):
+    graph, frames = stand_in
+    with pytest.raises(ValueError, match="1 frames came; wanted 2"):
+        graph.draw(frames[:1])
+    with pytest.raises(ValueError, match="frame 0 came with other Gaussians or another camera"):
+        graph.draw([frames[1], frames[0]])
+    with pytest.raises(ValueError, match="frame 1 came with other Gaussians or another camera"):
+        graph.draw([frames[0], replace(frames[1], focal_px=9.0)])
+    with pytest.raises(ValueError, match=r"weights came with shape \[1, 4\]; wanted \[2, 4\]"):
+        graph.draw([replace(frames[0], weights=frames[0].weights[:1]), frames[1]])
+
+
+def test_a_group_out_of_range_is_told_on_every_device(device, make_frames):
+    (frame,) = (moved(frame, device) for frame in make_frames([(50, 4, 2)], 20, 20))
+    with pytest.raises(ValueError, match="group came with"):
+        ops.render_frames([replace(frame, weights=frame.weights[:1])], backend=device)
+    still = frame.gaussians
+    with pytest.raises(ValueError, match="group came with"):
+        ops.blend(still.base, still.deltas, frame.weights[:1], still.group, backend=device)

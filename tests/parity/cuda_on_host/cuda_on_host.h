@@ -24,9 +24,11 @@
 #define __shared__ static
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
+#define __grid_constant__
 #define AF_FULL_WARP 0xffffffffu
 
 struct float2 { float x, y; };
+struct __half2 { uint16_t x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
 struct dim3 {
   unsigned x, y, z;
@@ -34,6 +36,16 @@ struct dim3 {
 };
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+/* Exact, as every half is a float. */
+inline float half_to_float(uint16_t bits) {
+  int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+  float size = exponent == 31 ? (mantissa ? NAN : INFINITY)
+                              : exponent ? std::ldexp(1024.0f + (float)mantissa, exponent - 25)
+                                         : std::ldexp((float)mantissa, -24);
+  return bits >> 15 ? -size : size;
+}
+inline float2 __half22float2(__half2 pair) { return {half_to_float(pair.x), half_to_float(pair.y)}; }
 
 typedef int cudaError_t;
 typedef void *cudaStream_t;
