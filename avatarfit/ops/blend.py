@@ -30,7 +30,7 @@ def blend(
 
     Args:
         base: [N, 14] attributes at rest, in the order of `layout`.
-        deltas: [N, K, 14], same columns.
+        deltas: [N, K, 14], same columns; float16 ones are read as they are and take no gradient.
         weights: [G, K], one row per group.
         group: int32 [N], the row of `weights` that each Gaussian follows.
         backend: `auto | reference | cpu | cuda`.
@@ -43,11 +43,14 @@ def blend(
             that follow such a weight are NaN instead: the device is not waited for).
         BackendError: the backend cannot take these tensors.
     """
-    _check(base, deltas, weights, group)
+    half = deltas.dtype == torch.float16
+    _check(base, deltas, weights, group, torch.float16 if half else base.dtype)
+    if half and torch.is_grad_enabled() and (base.requires_grad or weights.requires_grad or deltas.requires_grad):
+        raise ValueError("deltas came as torch.float16 where a gradient is wanted; wanted torch.float32 to train on")
     if wants_native_and_groups(backend, base, group, weights.shape[0]):
         result: Tensor = torch.ops.avatarfit.blend(base, deltas, weights, group)
         return result
-    return blend_reference(base, deltas, weights, group)
+    return blend_reference(base, deltas.to(base.dtype), weights, group)
 
 
 def blend_reference(base: Tensor, deltas: Tensor, weights: Tensor, group: Tensor) -> Tensor:
@@ -124,18 +127,20 @@ def wants_native_and_groups(backend: str, tensor: Tensor, group: Tensor, group_c
     return native_wanted
 
 
-def _check(base: Tensor, deltas: Tensor, weights: Tensor, group: Tensor) -> None:
+def _check(base: Tensor, deltas: Tensor, weights: Tensor, group: Tensor, deltas_dtype: torch.dtype) -> None:
     check("base", base, (None, ATTRIBUTE_COUNT))
-    check("deltas", deltas, (base.shape[0], None, ATTRIBUTE_COUNT), base.dtype)
+    check("deltas", deltas, (base.shape[0], None, ATTRIBUTE_COUNT), deltas_dtype)
     check("weights", weights, (None, deltas.shape[1]), base.dtype)
     check("group", group, (base.shape[0],), torch.int32)
 
 
-def _pointers(base: Tensor, deltas: Tensor, weights: Tensor, group: Tensor) -> tuple[int, int, int, int]:
+def _pointers(
+    base: Tensor, deltas: Tensor, weights: Tensor, group: Tensor, deltas_dtype: torch.dtype = torch.float32
+) -> tuple[int, int, int, int]:
     n, k = deltas.shape[:2]
     return (
         pointer("base", base, (n, ATTRIBUTE_COUNT)),
-        pointer("deltas", deltas, (n, k, ATTRIBUTE_COUNT)),
+        pointer("deltas", deltas, (n, k, ATTRIBUTE_COUNT), deltas_dtype),
         pointer("weights", weights, (None, k)),
         pointer("group", group, (n,), torch.int32),
     )
@@ -156,8 +161,10 @@ LIBRARY.define("blend_weights_grad(Tensor deltas, Tensor grad, Tensor group, int
 def _blend_cpu(base: Tensor, deltas: Tensor, weights: Tensor, group: Tensor) -> Tensor:
     n, k = deltas.shape[:2]
     out = torch.empty_like(base)
-    pointers = _pointers(base, deltas, weights, group)
-    status = native.load().af_blend(*pointers, n, k, weights.shape[0], out.data_ptr())
+    half = deltas.dtype == torch.float16
+    pointers = _pointers(base, deltas, weights, group, torch.float16 if half else torch.float32)
+    call = native.load().af_blend_half if half else native.load().af_blend
+    status = call(*pointers, n, k, weights.shape[0], out.data_ptr())
     if status == native.STATUS_BAD_VALUE:
         raise _group_error(weights.shape[0])
     native.check_status(status, "weights")

@@ -24,12 +24,16 @@ PIXEL = 16
 """Pixels of four channels are read whole."""
 
 
-def _blend_pointers(first: Tensor, deltas: Tensor, group: Tensor) -> tuple[int, int, int]:
-    n, k = deltas.shape[:2]
-    device = deltas.device
+def _deltas_pointer(deltas: Tensor, half: bool) -> int:
+    dtype = torch.float16 if half else torch.float32
+    return pointer("deltas", deltas, tuple(deltas.shape), dtype, deltas.device, multiple_of=PAIR // 2 if half else PAIR)
+
+
+def _blend_pointers(first: Tensor, deltas: Tensor, group: Tensor, half: bool = False) -> tuple[int, int, int]:
+    n, device = deltas.shape[0], deltas.device
     return (
         pointer("base", first, (n, ATTRIBUTE_COUNT), device=device, multiple_of=PAIR),
-        pointer("deltas", deltas, (n, k, ATTRIBUTE_COUNT), device=device, multiple_of=PAIR),
+        _deltas_pointer(deltas, half),
         pointer("group", group, (n,), torch.int32, device=device),
     )
 
@@ -41,11 +45,12 @@ def _blend_scratch(n: int, k: int, groups: int, device: torch.device) -> Tensor:
 def blend(base: Tensor, deltas: Tensor, weights: Tensor, group: Tensor) -> Tensor:
     """Kernel of `avatarfit::blend`."""
     n, k = deltas.shape[:2]
-    first, second, third = _blend_pointers(base, deltas, group)
+    half = deltas.dtype == torch.float16
+    first, second, third = _blend_pointers(base, deltas, group, half)
     out = torch.empty_like(base)
     weights_at = pointer("weights", weights, (None, k), device=deltas.device)
     native_cuda.call(
-        "af_cuda_blend", deltas.device, first, second, weights_at, third, n, k, weights.shape[0], out.data_ptr()
+        "af_cuda_blend", deltas.device, first, second, weights_at, third, n, k, weights.shape[0], half, out.data_ptr()
     )
     return out
 
@@ -205,7 +210,16 @@ def rasterise(splats: Tensor, height_px: int, width_px: int) -> Tensor:
 
 
 def rasterise_backward(grad: Tensor, splats: Tensor, image: Tensor) -> Tensor:
-    """Kernel of `avatarfit::rasterise_backward`."""
+    """Kernel of `avatarfit::rasterise_backward`.
+
+    Raises:
+        RuntimeError: torch was told to use deterministic algorithms only.
+    """
+    if torch.are_deterministic_algorithms_enabled():
+        raise RuntimeError(
+            "the gradient of rasterise on CUDA is summed by atomics and not repeatable to the last bit; use the cpu "
+            "backend, whose is, or torch.use_deterministic_algorithms(False)"
+        )
     device = splats.device
     height_px, width_px, _ = image.shape
     place = native_cuda.where(device)
@@ -250,10 +264,7 @@ def _entry(frame: Frame, size: tuple[int, int], device: torch.device) -> native_
 
     return native_cuda.FrameEntry(
         pointer("base", still.base, (n, ATTRIBUTE_COUNT), device=device, multiple_of=PAIR),
-        pointer(
-            "deltas", still.deltas, (n, k, ATTRIBUTE_COUNT), torch.float16 if half else torch.float32, device,
-            multiple_of=PAIR // 2 if half else PAIR,
-        ),
+        _deltas_pointer(still.deltas, half),
         at("weights", frame.weights, None, k),
         pointer("group", still.group, (n,), torch.int32, device),
         at("skin", still.skin, n), at("head", frame.head, 3, 4), at("torso", frame.torso, 3, 4),

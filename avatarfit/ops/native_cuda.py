@@ -42,7 +42,7 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "af_cuda_abi_version": ([], c_int32),
     "af_cuda_architectures": ([], c_char_p),
     "af_cuda_status_text": ([c_int32], c_char_p),
-    "af_cuda_blend": ([c_void_p] * 4 + [c_int64, c_int32, c_int32, c_void_p, *_WHERE], c_int32),
+    "af_cuda_blend": ([c_void_p] * 4 + [c_int64, c_int32, c_int32, c_int32, c_void_p, *_WHERE], c_int32),
     "af_cuda_blend_workspace": ([c_int64, c_int32, c_int32], c_int64),
     "af_cuda_blend_backward": (
         [c_void_p] * 4 + [c_int64, c_int32, c_int32] + [c_void_p] * 3 + _WHERE,

@@ -27,8 +27,9 @@ class GaussianRenderer:
         self.gaussians, self.camera = gaussians, camera
         self.backend = ops.choose(backend).name
         self.device = torch.device("cuda" if self.backend == "cuda" else "cpu")
+        # Half precision, as the avatar file keeps them: half of what drawing has to read.
         self._still = tuple(
-            t.to(self.device) for t in (gaussians.base, gaussians.deltas, gaussians.group, gaussians.skin)
+            t.to(self.device) for t in (gaussians.base, gaussians.deltas.half(), gaussians.group, gaussians.skin)
         )
         self._prepared: tuple[Motion, Tensor, Tensor, Tensor] | None = None
 

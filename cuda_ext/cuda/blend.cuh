@@ -50,8 +50,9 @@ __device__ __forceinline__ float2 blend_pair(const float2 *__restrict__ base, co
   return sum;
 }
 
+template <class Pair>
 __global__ void __launch_bounds__(256)
-    blend_forward(const float2 *__restrict__ base, const float2 *__restrict__ deltas, const float *__restrict__ weights,
+    blend_forward(const float2 *__restrict__ base, const Pair *__restrict__ deltas, const float *__restrict__ weights,
                   const int32_t *__restrict__ group, int64_t n, int k, int groups, float2 *__restrict__ out) {
   int64_t item = (int64_t)blockIdx.x * 256 + threadIdx.x;
   if (item < n * AF_PAIRS) out[item] = blend_pair(base, deltas, weights, group, k, groups, item);
@@ -178,13 +179,19 @@ static int finish_sums(const blend_sums *s, unsigned blocks, float *grad_weights
   return af_launched();
 }
 
-AF_API int af_cuda_blend(const float *base, const float *deltas, const float *weights, const int32_t *group, int64_t n,
-                         int k, int groups, float *out, int device, void *stream) {
+/* deltas: pairs of floats, or of halves where `half`. */
+AF_API int af_cuda_blend(const float *base, const void *deltas, const float *weights, const int32_t *group, int64_t n,
+                         int k, int groups, int half, float *out, int device, void *stream) {
   if (n < 0 || n > AF_MAX_GAUSSIANS || k < 0 || groups < 0) return AF_BAD_VALUE;
   if (!n) return AF_OK;
   AF_TRY(af_begin(device));
-  AF_LAUNCH(blend_forward, af_blocks(n * AF_PAIRS, 256), 256, 0, (cudaStream_t)stream, (const float2 *)base,
-            (const float2 *)deltas, weights, group, n, k, groups, (float2 *)out);
+  unsigned blocks = af_blocks(n * AF_PAIRS, 256);
+  if (half)
+    AF_LAUNCH(blend_forward<__half2>, blocks, 256, 0, (cudaStream_t)stream, (const float2 *)base,
+              (const __half2 *)deltas, weights, group, n, k, groups, (float2 *)out);
+  else
+    AF_LAUNCH(blend_forward<float2>, blocks, 256, 0, (cudaStream_t)stream, (const float2 *)base,
+              (const float2 *)deltas, weights, group, n, k, groups, (float2 *)out);
   return af_launched();
 }
 

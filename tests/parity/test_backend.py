@@ -95,6 +95,12 @@ def test_both_sides_state_the_same_numbers():
             "the picture, its target, background or weight came with NaN or infinity",
         ),
         (
+            lambda: ops.blend(
+                torch.zeros(2, 14).requires_grad_(), torch.zeros(2, 3, 14).half(), torch.zeros(1, 3), ZEROS
+            ),
+            "deltas came as torch.float16 where a gradient is wanted",
+        ),
+        (
             lambda: ops.blend(torch.zeros(2, 14), torch.zeros(2, 3, 14), torch.full((1, 3), NAN), ZEROS),
             "weights came with NaN or infinity",
         ),

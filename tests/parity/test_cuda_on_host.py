@@ -273,6 +273,20 @@ def test_half_deltas_draw_the_picture_of_their_float_copy(emulation, make_frames
     ]
     assert torch.equal(*pictures)
     assert not torch.equal(pictures[0][0], frame.background)
+    still = frame.gaussians
+    assert torch.equal(*(cuda_kernels.blend(still.base, d, frame.weights, still.group) for d in (half, half.float())))
+
+
+def test_a_gradient_that_is_not_repeatable_is_refused_where_repeatable_ones_are_asked_for(emulation, scene):
+    made = scene(1, 50, 20, 20)
+    splats = ops.project(*made.inputs(torch.float32), *made.camera, backend="reference").detach()
+    image = cuda_kernels.rasterise(splats, 20, 20)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with pytest.raises(RuntimeError, match="not repeatable to the last bit"):
+            cuda_kernels.rasterise_backward(torch.ones_like(image), splats, image)
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_the_backward_pass_takes_only_bins_of_its_own_splats(emulation, scene, monkeypatch):
