@@ -4,17 +4,21 @@ Time is seconds from the clip's first video frame; colours are sRGB-coded 8-bit 
 """
 
 from avatarfit.media.probe import MediaInfo, probe
-from avatarfit.media.sound import read_audio, resample, write_wav
-from avatarfit.media.video_reader import read_gray_video, read_video
+from avatarfit.media.sound import SoundSpan, covering, read_audio, resample, sound_span, write_wav
+from avatarfit.media.video_reader import read_gray_video, read_pictures_at, read_video
 from avatarfit.media.video_writer import VideoWriter
 
 __all__ = [
     "MediaInfo",
+    "SoundSpan",
     "VideoWriter",
+    "covering",
     "probe",
     "read_audio",
     "read_gray_video",
+    "read_pictures_at",
     "read_video",
     "resample",
+    "sound_span",
     "write_wav",
 ]
