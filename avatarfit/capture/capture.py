@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from avatarfit.capture import blendshapes as shapes
 from avatarfit.capture import clip_folder as files
 from avatarfit.capture.clip_folder import ClipFolder, train_count_of
 from avatarfit.capture.landmark_source import LandmarkSource, choose_source
@@ -26,7 +27,7 @@ FOCAL_OVER_LONG_SIDE = 2.34
 """A frontal clip barely shows its focal length (errors change by under 2 % over a factor of ten); a usual lens."""
 
 _RATES_HZ = (10, 12.5, 15, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60)
-_VERSIONS = {"observe": 1, "pose": 3, "register": 1, "masks": 3, "tracks": 1}
+_VERSIONS = {"observe": 1, "pose": 3, "register": 1, "masks": 3, "tracks": 2}
 
 
 def capture_clip(
@@ -70,7 +71,7 @@ def capture_clip(
     keys["pose"] = key_of(keys["observe"], _VERSIONS["pose"], focal, asdict(settings))
     keys["register"] = key_of(keys["pose"], _VERSIONS["register"])
     keys["masks"] = key_of(keys["register"], _VERSIONS["masks"])
-    keys["tracks"] = key_of(keys["masks"], _VERSIONS["tracks"])
+    keys["tracks"] = key_of(keys["masks"], _VERSIONS["tracks"], shapes.VERSION)
     manifest_path = folder / files.MANIFEST
     if manifest_path.is_file() and not _made_from(manifest_path, keys["tracks"]):
         manifest_path.unlink()  # what follows overwrites what it describes
@@ -237,15 +238,23 @@ def _tracks(solved: dict[str, np.ndarray], torso: Path, path: Path) -> dict[str,
     train = train_count_of(len(landmarks_cm))
     rig = Rig.fit(landmarks_cm[:train])
     face = rig.encode(landmarks_cm)
+    if "bundle_scores" in solved:
+        found = shapes.bundle_blendshapes(solved["bundle_scores"], train)
+    else:
+        found = shapes.geometry_blendshapes(landmarks_cm, train)
     names = ("pts_seconds", "landmarks_px", "landmarks_cm", "head_rotation_wxyz", "head_translation_cm")
     save_tensors(
         path,
         {name: solved[name] for name in names}
         | {"torso_affine": load_tensors(torso)["affine"], "mouth": face.mouth, "upper": face.upper, "eyes": face.eyes}
+        | {"blendshapes": found.values, "blendshape_range": found.range}
         | {f"rig.{name}": value for name, value in rig.to_tensors().items()},
     )
     error = (rig.landmarks_cm(face) - landmarks_cm)[:, rig.mouth_indices]
-    return {"mouth_basis_error_cm": float(np.median(np.linalg.norm(error, axis=2)))}
+    return {
+        "mouth_basis_error_cm": float(np.median(np.linalg.norm(error, axis=2))),
+        "eyes_closed_share": float(shapes.blinks(found.names, found.values).mean()),
+    }
 
 
 def _manifest(
@@ -259,6 +268,7 @@ def _manifest(
         "source": source,
         "camera": asdict(camera),
         "landmarks": landmark_source.name,
+        "blendshapes": shapes.described(landmark_source),
         "stages": {n: {"key": r["key"], "seconds": r["seconds"], "values": r["values"]} for n, r in records.items()},
         "frames": [
             {"index": i, "pts_seconds": float(p), "source_index": int(s), "pose_residual_px": round(float(e), 4)}

@@ -44,6 +44,7 @@ _TRACK_SHAPES: dict[str, tuple[int | None, ...]] = {
     "mouth": (None,),
     "upper": (None,),
     "eyes": (6,),
+    "blendshapes": (None,),
 }
 
 
@@ -122,6 +123,20 @@ class ClipFolder:
     def rig(self) -> Rig:
         """The person's rig, fitted on the training frames."""
         return Rig.from_tensors({k[4:]: v for k, v in self._tracks.items() if k.startswith("rig.")})
+
+    def blendshapes(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """ARKit's names and their values over the kept frames, float32 [T, P] in 0..1; names not given are not known.
+
+        Raises:
+            FileFormatError: the manifest names more or fewer than there are.
+        """
+        names, values = tuple(self.manifest["blendshapes"]["names"]), self._tracks["blendshapes"]
+        if len(names) != values.shape[1]:
+            raise FileFormatError(
+                f"{self.path} names {len(names)} blendshapes and holds {values.shape[1]}", "a name for each",
+                "capture the clip again",
+            )  # fmt: skip
+        return names, values
 
     def plate(self) -> np.ndarray:
         """The background without the person, uint8 [H, W, 3]."""
@@ -220,7 +235,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise FileFormatError(
             f"{path} has version {manifest.get('version')}", f"version {VERSION}", "capture the clip again"
         )
-    wanted = {"source", "camera", "stages", "frames", "rejects"}
+    wanted = {"source", "camera", "landmarks", "blendshapes", "stages", "frames", "rejects"}
     if not wanted <= manifest.keys():
         missing = ", ".join(sorted(wanted - manifest.keys()))
         raise FileFormatError(f"{path} lacks {missing}", "a whole clip manifest", "capture the clip again")

@@ -41,6 +41,7 @@ def folder(tmp_path: Path) -> Path:
         "head_translation_cm": np.zeros((T, 3), np.float32),
         "torso_affine": np.tile(np.eye(2, 3, dtype=np.float32), (T, 1, 1)),
         "mouth": face.mouth, "upper": face.upper, "eyes": face.eyes,
+        "blendshapes": np.linspace(0, 1, 2 * T, dtype=np.float32).reshape(T, 2),
     }  # fmt: skip
     save_tensors(path / "tracks.safetensors", tracks | {f"rig.{k}": v for k, v in rig.to_tensors().items()})
     with (
@@ -61,13 +62,25 @@ def folder(tmp_path: Path) -> Path:
         "source": {"path": str(source), "sha256": "0" * 64, "size_bytes": source.stat().st_size, "width_px": W,
                    "height_px": H, "frame_rate_hz": RATE, "duration_seconds": 0.96, "audio": None},
         "camera": {"width_px": W, "height_px": H, "focal_px": 100.0, "center_x_px": W / 2, "center_y_px": H / 2},
-        "landmarks": "made up", "stages": {"tracks": {"key": "k", "seconds": 1, "values": {}}},
+        "landmarks": "made up", "blendshapes": {"names": ["eyeBlinkLeft", "jawOpen"]},
+        "stages": {"tracks": {"key": "k", "seconds": 1, "values": {}}},
         "frames": [{"index": i, "pts_seconds": p, "source_index": k, "pose_residual_px": 0.1}
                    for i, (k, p) in enumerate(zip(kept, pts.tolist(), strict=True))],
         "rejects": [{"source_index": 3, "pts_seconds": 3 / RATE, "reason": "no face"}],
     }  # fmt: skip
     (path / "clip.json").write_text(json.dumps(manifest))
     return path
+
+
+def test_blendshapes_come_with_their_names(folder: Path) -> None:
+    names, values = ClipFolder.open(folder).blendshapes()
+    assert names == ("eyeBlinkLeft", "jawOpen")
+    np.testing.assert_array_equal(values[:, 0], np.linspace(0, 1, 2 * T, dtype=np.float32)[::2])
+    manifest = json.loads((folder / "clip.json").read_text())
+    manifest["blendshapes"]["names"].append("tongueOut")
+    (folder / "clip.json").write_text(json.dumps(manifest))
+    with pytest.raises(FileFormatError, match="names 3 blendshapes and holds 2; wanted a name for each; capture"):
+        ClipFolder.open(folder).blendshapes()
 
 
 def test_everything_written_is_read_back(folder: Path) -> None:

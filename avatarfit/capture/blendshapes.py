@@ -1,0 +1,222 @@
+"""Blendshapes, by ARKit's names: from the bundle's network, or those that the face's geometry gives honestly.
+
+Geometry: each name is one measure of the pose-normalised landmarks, brought onto 0..1 by the person's own rest level
+and range (robust percentiles over the training frames). Held against the network's values on three people, a name is
+kept only where the two correlate by 0.7 or more on every clip in which the network sees it move; every other name is
+absent, for a value without meaning is worse than none. One linear map from landmarks to all names does not generalise
+to other people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from avatarfit.capture.face_landmarker import BUNDLE_BLENDSHAPES
+from avatarfit.capture.landmark_source import LandmarkSource
+
+VERSION = 1
+"""Of the definitions; capture's stage key holds it."""
+
+ARKIT_NAMES = (*(name for name in BUNDLE_BLENDSHAPES if name != "_neutral"), "tongueOut")
+"""All 52 names of ARKit."""
+
+_SIDES = ("Left", "Right")
+"""The person's own: their left eye is at the picture's right."""
+
+# Per side: outer and inner eye corner, upper lid, lower lid, iris, brow's inner end, middle, outer end, mouth corner.
+_CORNERS = {"Left": (263, 362), "Right": (33, 133)}
+_UPPER_LID = {"Left": (386, 385, 387), "Right": (159, 158, 160)}
+_LOWER_LID = {"Left": (374, 380, 373), "Right": (145, 153, 144)}
+_IRIS = {"Left": 473, "Right": 468}
+_BROW_INNER = {"Left": (336, 285), "Right": (107, 55)}
+_BROW_MIDDLE = {"Left": (334, 282), "Right": (105, 52)}
+_BROW_OUTER = {"Left": (300, 276), "Right": (70, 46)}
+_MOUTH_CORNER = {"Left": 291, "Right": 61}
+_INNER_LIPS, _CHIN = (13, 14), 152
+
+_CLOSED = 0.4
+
+
+@dataclass(frozen=True)
+class _Definition:
+    """How a name is measured: float [T] of landmarks_cm [T, 478, 3], and what counts as rest and as full."""
+
+    measure: Callable[[np.ndarray], np.ndarray]
+    rest_percentile: float
+    least: float
+    """The smallest range from rest to full, in the measure's unit, so that noise of a still face is not blown up."""
+    relative: bool = False
+    """`least` is a share of the rest level."""
+
+
+def eye_opening(landmarks_cm: np.ndarray, side: str) -> np.ndarray:
+    """Eye aspect ratio float [...] (Soukupova and Cech 2016): mean distance of the lids over the eye's width.
+
+    Args:
+        landmarks_cm: [..., 478, 3] in the head frame.
+        side: "Left" or "Right", the person's.
+    """
+    gaps = [_distance(landmarks_cm, u, w) for u, w in zip(_UPPER_LID[side], _LOWER_LID[side], strict=True)]
+    return np.mean(gaps, axis=0) / _distance(landmarks_cm, *_CORNERS[side])
+
+
+def _distance(points: np.ndarray, a: int, b: int) -> np.ndarray:
+    # Depth is the least certain coordinate, and lids and lips hardly part along it.
+    return np.linalg.norm(points[..., a, :2] - points[..., b, :2], axis=-1)
+
+
+def _mean(points: np.ndarray, indices: tuple[int, ...], axis: int) -> np.ndarray:
+    return points[..., list(indices), axis].mean(axis=-1)
+
+
+def _closure(points: np.ndarray, side: str) -> np.ndarray:
+    return -eye_opening(points, side)
+
+
+def _gaze(points: np.ndarray, axis: int, sign: int) -> np.ndarray:
+    """Iris from the middle between the corners, in eye widths, mean of both eyes: they turn together, errors do not."""
+    sides = [
+        (points[..., _IRIS[side], axis] - _mean(points, _CORNERS[side], axis)) / _distance(points, *_CORNERS[side])
+        for side in _SIDES
+    ]
+    return np.asarray(sign * np.mean(sides, axis=0))
+
+
+def _above_eye(points: np.ndarray, side: str, brow: dict[str, tuple[int, int]], sign: int = 1) -> np.ndarray:
+    """Height of a part of the brow above the eye's corners, centimetres."""
+    return sign * (_mean(points, _CORNERS[side], 1) - _mean(points, brow[side], 1))
+
+
+def _inner_brows(points: np.ndarray) -> np.ndarray:
+    return np.asarray(np.mean([_above_eye(points, side, _BROW_INNER) for side in _SIDES], axis=0))
+
+
+def _jaw(points: np.ndarray) -> np.ndarray:
+    """The inner lips' gap and the chin's way down, centimetres: lips may part and a jaw may drop alone."""
+    return _distance(points, *_INNER_LIPS) + points[..., _CHIN, 1]
+
+
+def _smile(points: np.ndarray, side: str) -> np.ndarray:
+    """Width of the mouth and height of its corner above the lips' middle, centimetres."""
+    return _distance(points, 61, 291) / 2 + _mean(points, _INNER_LIPS, 1) - points[..., _MOUTH_CORNER[side], 1]
+
+
+def _definitions() -> dict[str, _Definition]:
+    out = {
+        "jawOpen": _Definition(_jaw, 5, 0.8),
+        "browInnerUp": _Definition(_inner_brows, 5, 0.4),
+    }
+    for side in _SIDES:
+        outward = 1 if side == "Left" else -1
+        out |= {
+            f"eyeBlink{side}": _Definition(partial(_closure, side=side), 50, 0.65, relative=True),
+            f"eyeLookOut{side}": _Definition(partial(_gaze, axis=0, sign=outward), 50, 0.12),
+            f"eyeLookIn{side}": _Definition(partial(_gaze, axis=0, sign=-outward), 50, 0.12),
+            f"eyeLookUp{side}": _Definition(partial(_gaze, axis=1, sign=-1), 50, 0.12),
+            f"eyeLookDown{side}": _Definition(partial(_gaze, axis=1, sign=1), 50, 0.12),
+            f"browDown{side}": _Definition(partial(_above_eye, side=side, brow=_BROW_MIDDLE, sign=-1), 5, 0.4),
+            f"browOuterUp{side}": _Definition(partial(_above_eye, side=side, brow=_BROW_OUTER), 5, 0.4),
+            f"mouthSmile{side}": _Definition(partial(_smile, side=side), 5, 0.6),
+        }
+    return {name: out[name] for name in ARKIT_NAMES if name in out}
+
+
+_DEFINITIONS = _definitions()
+GEOMETRY_NAMES = tuple(_DEFINITIONS)
+"""What geometry gives; the columns of `geometry_blendshapes`."""
+
+BUNDLE_NAMES = ARKIT_NAMES[:-1]
+"""What the bundle gives; the columns of `bundle_blendshapes`."""
+
+
+@dataclass(frozen=True)
+class Blendshapes:
+    """Blendshapes of T frames.
+
+    Attributes:
+        names: P of `ARKIT_NAMES`.
+        values: float32 [T, P] in 0..1.
+        range: float32 [P, 2]: what counted as 0 and as 1, in the unit of the measure or the network's score.
+    """
+
+    names: tuple[str, ...]
+    values: np.ndarray
+    range: np.ndarray
+
+
+def geometry_blendshapes(landmarks_cm: np.ndarray, fit_count: int) -> Blendshapes:
+    """The names that geometry gives.
+
+    Args:
+        landmarks_cm: float32 [T, 478, 3] in the head frame.
+        fit_count: rest and range are taken from the first `fit_count` frames.
+    """
+    columns, ranges = [], []
+    for definition in _DEFINITIONS.values():
+        measured = definition.measure(landmarks_cm.astype(np.float64))
+        rest = np.percentile(measured[:fit_count], definition.rest_percentile)
+        least = definition.least * (abs(rest) if definition.relative else 1)
+        ranges.append((rest, _full(measured[:fit_count], rest, least)))
+        columns.append(measured)
+    return _scaled(GEOMETRY_NAMES, np.stack(columns, axis=1), np.array(ranges))
+
+
+def bundle_blendshapes(scores: np.ndarray, fit_count: int) -> Blendshapes:
+    """The network's values; jawOpen alone is stretched to the person's own range, for the network squeezes it.
+
+    Args:
+        scores: float32 [T, 52] in the order of `BUNDLE_BLENDSHAPES`.
+        fit_count: jawOpen's range is taken from the first `fit_count` frames.
+    """
+    columns = scores[:, [BUNDLE_BLENDSHAPES.index(name) for name in BUNDLE_NAMES]].astype(np.float64)
+    ranges = np.tile([0.0, 1.0], (len(BUNDLE_NAMES), 1))
+    jaw = BUNDLE_NAMES.index("jawOpen")
+    rest = np.percentile(columns[:fit_count, jaw], 5)
+    ranges[jaw] = rest, _full(columns[:fit_count, jaw], rest, 0.1)
+    return _scaled(BUNDLE_NAMES, columns, ranges)
+
+
+def _full(measured: np.ndarray, rest: float, least: float) -> float:
+    return max(float(np.percentile(measured, 99)), rest + least)
+
+
+def _scaled(names: tuple[str, ...], columns: np.ndarray, ranges: np.ndarray) -> Blendshapes:
+    values = np.clip((columns - ranges[:, 0]) / (ranges[:, 1] - ranges[:, 0]), 0, 1)
+    return Blendshapes(names, values.astype(np.float32), ranges.astype(np.float32))
+
+
+def described(source: LandmarkSource) -> dict[str, Any]:
+    """What clip.json says of the blendshapes of a clip whose landmarks come from `source`."""
+    names = GEOMETRY_NAMES if source.bundle is None else BUNDLE_NAMES
+    return {
+        "source": "geometry" if source.bundle is None else source.name,
+        "version": VERSION,
+        "names": list(names),
+        "absent": [name for name in ARKIT_NAMES if name not in names],
+    }
+
+
+def blinks(names: tuple[str, ...] | list[str], values: np.ndarray) -> np.ndarray:
+    """Frames in which the eyes are closed: bool [T].
+
+    The mean of both eyes' eyeBlink is more than 0.4 of the way from open (its median) to closed (its 99th percentile,
+    or 0.6 above open where the person hardly closes the eyes). 0.4, for the networks draw a half closed eye too open:
+    against the synthetic performer's exact lids it agrees with "more than half closed" best.
+
+    Args:
+        names, values: as `ClipFolder.blendshapes` returns them.
+
+    Raises:
+        ValueError: eyeBlinkLeft or eyeBlinkRight is not among the names.
+    """
+    columns = [list(names).index(f"eyeBlink{side}") for side in _SIDES]
+    closure = values[:, columns].mean(axis=1)
+    if not len(closure):
+        return np.zeros(0, bool)
+    rest = float(np.median(closure))
+    return np.asarray(closure > rest + _CLOSED * (_full(closure, rest, 0.6) - rest))
