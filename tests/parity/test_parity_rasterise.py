@@ -309,6 +309,7 @@ def test_half_deltas_give_the_picture_of_their_float_copy(isa, scene):
     ]
     assert torch.equal(*pictures)
     assert not torch.equal(pictures[0], background)
-    blended = [ops.blend(attributes, d, weights, group, backend="cpu") for d in (deltas, deltas.float())]
-    assert torch.equal(*blended)
-    torch.testing.assert_close(ops.blend(attributes, deltas, weights, group, backend="reference"), blended[0])
+    for backend in BACKENDS:
+        assert torch.equal(
+            *(ops.blend(attributes, d, weights, group, backend=backend) for d in (deltas, deltas.float()))
+        )
