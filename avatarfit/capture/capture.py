@@ -14,8 +14,9 @@ import numpy as np
 from avatarfit.capture import blendshapes as shapes
 from avatarfit.capture import clip_folder as files
 from avatarfit.capture.clip_folder import ClipFolder, train_count_of
+from avatarfit.capture.clip_sample import KeptFrames, sample_clip
 from avatarfit.capture.landmark_source import LandmarkSource, choose_source
-from avatarfit.capture.mask_pass import KeptFrames, sample_clip, write_masks
+from avatarfit.capture.mask_pass import write_masks
 from avatarfit.capture.pose_solver import PoseSettings
 from avatarfit.capture.pose_stage import REASONS, REPEAT, register_clip, solve_clip
 from avatarfit.capture.stages import Stages, file_sha256, key_of, load_tensors, save_tensors, write_atomically
@@ -27,7 +28,7 @@ FOCAL_OVER_LONG_SIDE = 2.34
 """A frontal clip barely shows its focal length (errors change by under 2 % over a factor of ten); a usual lens."""
 
 _RATES_HZ = (10, 12.5, 15, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60)
-_VERSIONS = {"observe": 1, "pose": 3, "register": 1, "masks": 3, "tracks": 2}
+_VERSIONS = {"observe": 1, "pose": 3, "register": 1, "masks": 4, "tracks": 2}
 
 
 def capture_clip(

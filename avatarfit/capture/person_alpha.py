@@ -72,17 +72,28 @@ class AlphaSteadier:
         """
         import cv2
 
-        heads = median_of_five([self._moved(m, a) for m, a in zip(masks, head_maps, strict=True)])
-        bodies = median_of_five([self._moved(m, a) for m, a in zip(masks, torso_maps, strict=True)])
-        rows = np.arange(NETWORK_SIDE_PX) / self._to_mask[1, 1]
-        body = np.clip((rows - seam_px[0]) / max(seam_px[1] - seam_px[0], 1.0), 0, 1).astype(np.float32)[:, None]
-        blended = heads * (1 - body) + bodies * body
-        return np.clip(cv2.resize(blended, self._size, interpolation=cv2.INTER_CUBIC) + 0.5, 0, 255).astype(np.uint8)
+        first, last = (int(np.clip(np.floor(row * self._to_mask[1, 1]), 0, NETWORK_SIDE_PX)) for row in seam_px)
+        last = max(last, first + 1)
+        upper = median_of_five([self._moved(m, a, 0, last) for m, a in zip(masks, head_maps, strict=True)])
+        if first >= NETWORK_SIDE_PX:
+            whole = upper
+        else:
+            lower = median_of_five(
+                [self._moved(m, a, first, NETWORK_SIDE_PX) for m, a in zip(masks, torso_maps, strict=True)]
+            )
+            last = min(last, NETWORK_SIDE_PX)
+            body = ((np.arange(first, last) - first) / (last - first)).astype(np.float32)[:, None]
+            seam = upper[first:last] * (1 - body) + lower[: last - first] * body
+            whole = np.concatenate([upper[:first], (seam + 0.5).astype(np.uint8), lower[last - first :]])
+        return np.asarray(cv2.resize(whole, self._size, interpolation=cv2.INTER_CUBIC))
 
-    def _moved(self, mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    def _moved(self, mask: np.ndarray, affine: np.ndarray, first: int, last: int) -> np.ndarray:
+        """Rows `first` to before `last` of a mask that was moved."""
         import cv2
 
         full = self._to_mask @ np.concatenate([affine, [[0, 0, 1]]]) @ self._from_mask
+        last = min(last, NETWORK_SIDE_PX)
         if np.abs(full - np.eye(3)).max() < 1e-6:
-            return mask
-        return cv2.warpAffine(mask, full[:2], mask.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+            return mask[first:last]
+        full[1, 2] -= first
+        return cv2.warpAffine(mask, full[:2], (NETWORK_SIDE_PX, last - first), borderMode=cv2.BORDER_REPLICATE)

@@ -68,6 +68,11 @@ class TorsoRegistrar:
         """Corners found on the reference; below a handful the torso cannot be tracked."""
         return len(self._keyframes[0].corners_px)
 
+    @property
+    def usable(self) -> bool:
+        """Whether there are corners enough."""
+        return self.corner_count >= _MIN_POINTS
+
     def _corners(self, gray: np.ndarray, torso: np.ndarray) -> np.ndarray:
         import cv2
 
@@ -82,7 +87,7 @@ class TorsoRegistrar:
 
     def register(self, gray: np.ndarray) -> Registration:
         """The next picture, uint8 [H, W]."""
-        if self.corner_count < _MIN_POINTS:
+        if not self.usable:
             return Registration(np.eye(2, 3), 0.0, np.nan, np.nan)
         best: Registration | None = None
         for keyframe in self._nearest_keyframes():
