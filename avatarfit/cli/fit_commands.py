@@ -87,9 +87,14 @@ class Capture:
         check_clip(self.clip, needs_sound=False)
         check_output_folder(self.output)
         from avatarfit.capture import capture_clip
+        from avatarfit.capture.report import REPORT, write_report
         from avatarfit.pipeline.listeners import Listeners
 
         with Listeners() as on_event:
             clip = capture_clip(self.clip, self.output, on_event=on_event)
-        print(f"{self.output}: {len(clip)} frames are usable at {clip.frame_rate_hz:g} a second")
+            write_report(clip, on_event)
+        print(
+            f"{self.output}: {len(clip)} frames are usable at {clip.frame_rate_hz:g} a second; "
+            f"what to look at and what to record again: {self.output / REPORT}"
+        )
         return 0

@@ -11,6 +11,7 @@ import numpy as np
 
 from avatarfit import __version__
 from avatarfit.capture import ClipFolder, capture_clip
+from avatarfit.capture.report import report_is_current, write_report
 from avatarfit.contracts import InputError, SoundError
 from avatarfit.contracts.events import Listener, Note, silent
 from avatarfit.fitting.driver_trainer import fit_driver
@@ -65,6 +66,8 @@ def fit(
     work.mkdir(parents=True, exist_ok=True)
 
     folder = ClipFolder.open(clip) if clip.is_dir() else capture_clip(clip, work / "clip", on_event=on_event)
+    if not clip.is_dir() and not report_is_current(folder):
+        write_report(folder, on_event)
     train = slice(0, folder.train_count)
     motion = folder.motion()[train]
     landmarks_cm = np.asarray(folder.landmarks_cm[train])

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from avatarfit.capture.blendshapes import blinks
 from avatarfit.contracts import Camera, HeadPose
-from avatarfit.model.rig import LIPS_INNER, LIPS_OUTER, eye_measures, lip_aperture_cm
+from avatarfit.model.rig import LIPS_INNER, LIPS_OUTER, lip_aperture_cm
 
-BLINK_CLOSED = 0.5
-"""Closure from which an eye counts as shut: half way between this person's open and shut eye."""
 LONGEST_BLINK_SECONDS = 0.8
 """Eyes that stay shut for longer rest or look down; blinks of people who speak take 0.1 to 0.4 s."""
-LEAST_EYE_RANGE = 0.35
-"""A person whose eyes never closed by this share of their opening did not blink; stretching noise to a range would."""
 SHAPE_STEP_CM = 0.12
 """Two mouths are different shapes from this root-mean-square distance of their lips' landmarks on: six times the
 landmarks' own noise (0.02 cm), and about what tells "ee" from "eh"."""
@@ -30,7 +27,7 @@ class FaceCurves:
         angles_degrees: float64 [T, 3]: yaw (positive: the face turns to the picture's right), pitch (positive: down),
             roll (positive: clockwise as seen), against the camera's axis.
         translation_cm: float64 [T, 3], the head's place in the camera's frame.
-        closure: float64 [T] in [0, 1], how far the eyes are shut; 0 throughout where the person never blinked.
+        closure: float64 [T] in [0, 1], how far the eyes are shut: mean of both eyes' eyeBlink.
         blinks: (start, stop) in seconds, one per blink.
         aperture_cm: float64 [T], height of the inner lips' gap, not below 0.
         mouth_shapes: how many shapes of the mouth are `SHAPE_STEP_CM` apart.
@@ -45,15 +42,16 @@ class FaceCurves:
     mouth_shapes: int
 
     @staticmethod
-    def of(pts_seconds: np.ndarray, head: HeadPose, landmarks_cm: np.ndarray) -> FaceCurves:
-        """Curves from head poses and pose-normalised landmarks [T, 478, 3]."""
-        closure = eye_closure(landmarks_cm)
+    def of(
+        pts_seconds: np.ndarray, head: HeadPose, landmarks_cm: np.ndarray, names: tuple[str, ...], values: np.ndarray
+    ) -> FaceCurves:
+        """Curves from head poses, pose-normalised landmarks [T, 478, 3] and blendshapes: `names` of `values` [T, P]."""
         return FaceCurves(
             pts_seconds,
             head_angles_degrees(head),
             head.translation_cm.astype(np.float64),
-            closure,
-            blinks(pts_seconds, closure),
+            values[:, [names.index(f"eyeBlink{side}") for side in ("Left", "Right")]].mean(axis=1).astype(np.float64),
+            blink_spans(pts_seconds, blinks(names, values)),
             np.maximum(lip_aperture_cm(landmarks_cm).astype(np.float64), 0),
             count_mouth_shapes(landmarks_cm),
         )
@@ -66,19 +64,9 @@ def head_angles_degrees(head: HeadPose) -> np.ndarray:
     return turn * np.array([-1.0, 1.0, 1.0])
 
 
-def eye_closure(landmarks_cm: np.ndarray) -> np.ndarray:
-    """How far the eyes are shut, float64 [T]: 0 at this person's usual opening, 1 at their smallest."""
-    opening = eye_measures(landmarks_cm)[:, 4:].mean(axis=1).astype(np.float64)
-    usual, least = np.percentile(opening, 70), opening.min()
-    if usual <= 0 or usual - least < LEAST_EYE_RANGE * usual:
-        return np.zeros(len(opening))
-    return np.clip((usual - opening) / (usual - least), 0, 1)
-
-
-def blinks(pts_seconds: np.ndarray, closure: np.ndarray) -> list[tuple[float, float]]:
-    """(start, stop) of every stretch of shut eyes that is no longer than a blink."""
-    shut = np.concatenate([[False], closure > BLINK_CLOSED, [False]])
-    edges = np.flatnonzero(shut[1:] != shut[:-1])
+def blink_spans(pts_seconds: np.ndarray, shut: np.ndarray) -> list[tuple[float, float]]:
+    """(start, stop) of every stretch of shut eyes, bool [T], that is no longer than a blink."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], shut, [False]]).astype(int)))
     found = [(float(pts_seconds[a]), float(pts_seconds[b - 1])) for a, b in zip(edges[::2], edges[1::2], strict=True)]
     return [(a, b) for a, b in found if b - a <= LONGEST_BLINK_SECONDS]
 

@@ -91,9 +91,7 @@ def write_report(clip: ClipFolder, on_event: Listener = silent) -> CaptureReport
     on_event(Finished(_STAGE, time.monotonic() - began))
     report = CaptureReport(target, sheet, measured.checks)
     for check in report.failed:
-        on_event(
-            Note(_STAGE, f"to do again, {check.title.lower()}: {check.measured}; wanted {check.wanted}. {check.do}")
-        )
+        on_event(Note(_STAGE, f"record again: {check.do} ({check.title}? no: {check.measured}; wanted {check.wanted})"))
     return report
 
 
@@ -108,7 +106,7 @@ def report_is_current(clip: ClipFolder) -> bool:
 
 def _measure(clip: ClipFolder, on_event: Listener) -> _Measured:
     head = clip.motion().head
-    face = FaceCurves.of(clip.pts_seconds, head, clip.landmarks_cm)
+    face = FaceCurves.of(clip.pts_seconds, head, clip.landmarks_cm, *clip.blendshapes())
     residual = np.array([f["pose_residual_px"] for f in clip.manifest["frames"]])
     state = np.concatenate([face.angles_degrees, face.aperture_cm[:, None], face.closure[:, None]], axis=1)
     spread, worst = choose_pictures(state, residual, SPREAD_PICTURES, WORST_PICTURES)
