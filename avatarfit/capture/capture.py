@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from avatarfit.capture import audio_offset as sound
 from avatarfit.capture import blendshapes as shapes
 from avatarfit.capture import clip_folder as files
 from avatarfit.capture.clip_folder import ClipFolder, train_count_of
@@ -33,7 +34,7 @@ _VERSIONS = {"observe": 1, "pose": 3, "register": 1, "masks": 4, "tracks": 2}
 
 def capture_clip(
     clip_path: Path | str, folder: Path | str, *, focal_px: float | None = None, landmarker: Path | str = "auto",
-    on_event: Listener = silent,
+    audio_offset: float | str = 0.0, on_event: Listener = silent,
 ) -> ClipFolder:  # fmt: skip
     """Captures a clip: landmarks, head pose, torso motion, masks, background plate, rig.
 
@@ -45,6 +46,7 @@ def capture_clip(
         folder: where the clip folder goes; made when it is not there.
         focal_px: focal length at the clip's size, when it is known; else 2.34 times the longer side.
         landmarker: the network that finds the landmarks: "none", a path or "auto", see `landmark_source.choose_source`.
+        audio_offset: seconds by which the clip's sound is late and is moved back, or "auto" for the measured ones.
         on_event: told of stages, progress and anything odd in the clip.
 
     Raises:
@@ -57,6 +59,8 @@ def capture_clip(
     info = probe(clip_path)
     if focal_px is not None and not focal_px > 0:
         raise InputError(f"focal_px came as {focal_px}", "a positive number of pixels", "leave it out for the default")
+    if audio_offset != "auto" and not (isinstance(audio_offset, float | int) and abs(audio_offset) <= 10):
+        raise InputError(f"audio_offset came as {audio_offset}", "auto, or seconds from -10 to 10", "change it")
     landmark_source = choose_source(landmarker, on_event)
     try:
         stages = Stages(folder, on_event)
@@ -74,6 +78,7 @@ def capture_clip(
     keys["masks"] = key_of(keys["register"], _VERSIONS["masks"])
     keys["tracks"] = key_of(keys["masks"], _VERSIONS["tracks"], shapes.VERSION)
     manifest_path = folder / files.MANIFEST
+    keys["sound"] = key_of(keys["tracks"], sound.VERSION, audio_offset)
     if manifest_path.is_file() and not _made_from(manifest_path, keys["tracks"]):
         manifest_path.unlink()  # what follows overwrites what it describes
 
@@ -105,6 +110,13 @@ def capture_clip(
     audio = {"sample_rate_hz": info.audio_sample_rate_hz} if info.has_audio else None
     if audio is None:
         on_event(Note("capture", f"{clip_path.name} has no sound: it teaches how the person looks, not how they talk"))
+    else:
+        stages.run(
+            "sound", keys["sound"], [],
+            lambda: sound.measured_offset(
+                clip_path, solved["pts_seconds"], solved["landmarks_cm"], rate_hz, audio_offset, on_event
+            ),
+        )  # fmt: skip
     source = {
         "path": str(clip_path),
         "sha256": sha256,
@@ -263,6 +275,7 @@ def _manifest(
     solved: dict[str, np.ndarray],
 ) -> dict[str, Any]:  # fmt: skip
     status, all_pts = solved["status"], solved["source_pts_seconds"]
+    heard = records.get("sound", {"values": {}})["values"]
     return {
         "format": files.FORMAT,
         "version": files.VERSION,
@@ -270,6 +283,9 @@ def _manifest(
         "camera": asdict(camera),
         "landmarks": landmark_source.name,
         "blendshapes": shapes.described(landmark_source),
+        "audio_offset_seconds": heard.get("offset_seconds"),
+        "audio_offset_confidence": heard.get("confidence"),
+        "audio_shift_seconds": heard.get("shift_seconds", 0.0),
         "stages": {n: {"key": r["key"], "seconds": r["seconds"], "values": r["values"]} for n, r in records.items()},
         "frames": [
             {"index": i, "pts_seconds": float(p), "source_index": int(s), "pose_residual_px": round(float(e), 4)}

@@ -147,7 +147,7 @@ class ClipFolder:
         return _read_picture(self.path / PLATE_SEEN, color=False) > 127
 
     def audio(self) -> AudioClip:
-        """The clip's sound, mono, at its own rate.
+        """The clip's sound, mono, at its own rate, moved by `audio_shift_seconds` where capture was asked to.
 
         Raises:
             SoundError: the clip has none.
@@ -157,7 +157,9 @@ class ClipFolder:
         self._check_source()
         if self.manifest["source"]["audio"] is None:
             raise SoundError(f"{self.source} has no sound", "a clip with speech", "record the clip with sound")
-        return read_audio(self.source)
+        sound = read_audio(self.source)
+        start = sound.start_seconds - self.manifest.get("audio_shift_seconds", 0.0)
+        return AudioClip(sound.samples, sound.sample_rate_hz, start)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[VideoFrame]:
         """The kept pictures from `start` to before `stop`, decoded from the source.
