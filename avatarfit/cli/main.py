@@ -13,9 +13,11 @@ from typing import Annotated
 import tyro
 
 import avatarfit
+from avatarfit.cli.clip_commands import ExportClip, ImportClip, Report
 from avatarfit.cli.demo_command import Demo
 from avatarfit.cli.drive_command import Drive
 from avatarfit.cli.evaluate_command import Evaluate
+from avatarfit.cli.fetch_command import Fetch
 from avatarfit.cli.fit_commands import Capture, Fit
 from avatarfit.cli.look_commands import Doctor, Inspect
 
@@ -33,6 +35,10 @@ Command = (
     | Annotated[Drive, tyro.conf.subcommand("drive")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Capture, tyro.conf.subcommand("capture")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[ExportClip, tyro.conf.subcommand("export-clip")]
+    | Annotated[ImportClip, tyro.conf.subcommand("import-clip")]
+    | Annotated[Fetch, tyro.conf.subcommand("fetch")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]

@@ -13,7 +13,10 @@ from avatarfit.cli.main import main
 from avatarfit.contracts import AudioClip
 from avatarfit.media import VideoWriter, write_wav
 
-COMMANDS = ("fit", "drive", "evaluate", "capture", "inspect", "demo", "doctor")
+COMMANDS = (
+    "fit", "drive", "evaluate", "capture", "report", "export-clip", "import-clip", "fetch", "inspect",
+    "demo", "doctor",
+)  # fmt: skip
 
 
 def video(path: Path, sound: bool = True) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from avatarfit.capture.clip_folder import HEAD, ClipFolder
 from avatarfit.capture.face_points import BARE_SKIN, OUTER_EYE_CORNERS
 from avatarfit.capture.frame_selection import cuts
-from avatarfit.capture.labels import fill_polygon
+from avatarfit.capture.part_zones import fill_polygon
 
 SAMPLES = 400
 """So many pictures at the most are judged for light and sharpness, evenly spread: enough for a percentile."""
