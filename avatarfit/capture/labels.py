@@ -16,7 +16,7 @@ from avatarfit.capture.face_points import CHIN, FOREHEAD_TOP, INNER_LIPS
 from avatarfit.capture.part_model import PARTS, PartModel, Sample, head_map
 from avatarfit.capture.part_zones import Zones
 
-_CARRIED = 0.5
+_CARRIED = 0.6
 _FINE = 8
 _OPEN = 128
 

@@ -15,6 +15,7 @@ _RIM = 0.05
 # Of the face's outline this share of the width, below this height over the eyes (in face heights), is face for sure.
 _CORE = ((0.6, 0.12), (0.88, -0.12))
 _NECK_LENGTH, _THROAT = 0.8, 0.7
+_COLLAR = 0.3
 _UNLIKELY = 24
 
 
@@ -39,6 +40,7 @@ class Zones:
 
     above: above the jaw line, which is carried sideways at the height of the earlobes.
     beside: below that line, but not below the chin: a rim of cheek, an earlobe, hair, a raised shoulder.
+    collar: down to a little below the chin, beside the neck: hair, if there is any so low, rather than clothes.
     oval: inside the face's outline.
     core: face whatever its colour (beard, glasses, open mouth): inside the face's outline, below the brows.
     crown: above the forehead, where hair grows if there is any.
@@ -49,6 +51,7 @@ class Zones:
 
     above: np.ndarray
     beside: np.ndarray
+    collar: np.ndarray
     oval: np.ndarray
     core: np.ndarray
     crown: np.ndarray
@@ -69,6 +72,7 @@ class Zones:
         jaw = points[JAW_LINE]
         above = fill_polygon(shape, head_polygon(points, shape)) > 0
         over_chin = fill_polygon(shape, _half_plane(chin, across, up, far)) > 0
+        over_collar = fill_polygon(shape, _half_plane(chin - _COLLAR * face_height * up, across, up, far)) > 0
         # Hair falls over temples and cheeks: only the inner part of the outline is face for sure.
         oval = points[FACE_OVAL]
         middle = oval.mean(axis=0)
@@ -95,14 +99,14 @@ class Zones:
         thickness = max(3, int(face_width / 10))
         cv2.polylines(band, [line], False, (1,), thickness=thickness, shift=_SUBPIXEL_BITS)
         outline = fill_polygon(shape, oval) > 0
-        return cls(above, ~above & over_chin, outline, core, crown & ~core, neck, throat, band > 0)
+        return cls(above, ~above & over_chin, ~above & over_collar & ~neck, outline, core, crown & ~core, neck, throat, band > 0)
 
     def bans(self, amount: int) -> np.ndarray:
         """uint8 [h, w, 4]: what to take off the scores of face, hair, neck and torso."""
         face = np.where(self.above, 0, amount).astype(np.uint8)
         torso = np.where(self.above, amount, 0).astype(np.uint8)
         face[self.beside] = _UNLIKELY
-        torso[self.beside & ~self.neck] = _UNLIKELY // 2
+        torso[self.collar] = _UNLIKELY // 2
         hair = np.where(self.core, amount, np.where(self.throat, _UNLIKELY, 0)).astype(np.uint8)
         neck = np.where(self.neck, 0, amount).astype(np.uint8)
         return np.dstack([face, hair, neck, torso])
