@@ -73,3 +73,21 @@ def check_clip(path: Path, needs_sound: bool) -> None:
     info = probe(path)
     if needs_sound and not info.has_audio:
         raise SoundError(f"{path} has no sound", "a clip in which the person speaks", "record it with sound")
+
+
+def parse_audio_offset(text: str) -> float | str:
+    """Seconds, or "auto", of an `--audio-offset`.
+
+    Raises:
+        InputError: neither.
+    """
+    if text == "auto":
+        return text
+    try:
+        seconds = float(text)
+    except ValueError:
+        from avatarfit.contracts import InputError
+
+        raise InputError(f"--audio-offset came as {text}", "auto, or a number of seconds", "change it") from None
+    check_range("--audio-offset", seconds, -10, 10)
+    return seconds

@@ -37,10 +37,20 @@ class Fit:
     """Folder for measurements, checkpoints, logs, curves and preview.png; NAME.work beside the output if not given."""
     resume: bool = False
     """Go on from the checkpoint in the work folder."""
+    landmarker: str = "auto"
+    """A face_landmarker.task's path for finer landmarks and blendshapes, none to do without, auto: where it lies."""
+    audio_offset: str = "0"
+    """Seconds by which the clip's sound comes late, to move it back; auto: as measured, where that is sure."""
 
     def run(self) -> int:
         """Fit; the exit code."""
-        from avatarfit.cli.checks import check_clip, check_output_file, check_output_folder, check_range
+        from avatarfit.cli.checks import (
+            check_clip,
+            check_output_file,
+            check_output_folder,
+            check_range,
+            parse_audio_offset,
+        )
         from avatarfit.contracts import InputError
 
         check_clip(self.clip, needs_sound=True)
@@ -55,13 +65,15 @@ class Fit:
             check_range("--size", self.size, 32, 2048)
         work = self.work_dir or self.output.with_suffix(".work")
         check_output_folder(work)
+        audio_offset = parse_audio_offset(self.audio_offset)
         from avatarfit.pipeline.fit import fit
         from avatarfit.pipeline.listeners import Listeners
 
         with Listeners(work) as on_event:
             fit(
                 self.clip, self.output, size=self.size, minutes=self.minutes, steps=self.steps, preset=self.preset,
-                work_dir=work, seed=self.seed, resume=self.resume, on_event=on_event,
+                work_dir=work, seed=self.seed, resume=self.resume, landmarker=self.landmarker,
+                audio_offset=audio_offset, on_event=on_event,
             )  # fmt: skip
         print(f"{self.output} is ready; make it speak: avatarfit drive {self.output} --audio speech.wav -o talking.mp4")
         return 0
@@ -75,10 +87,14 @@ class Capture:
     """The video."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The clip folder to make."""
+    landmarker: str = "auto"
+    """A face_landmarker.task's path for finer landmarks and blendshapes, none to do without, auto: where it lies."""
+    audio_offset: str = "0"
+    """Seconds by which the clip's sound comes late, to move it back; auto: as measured, where that is sure."""
 
     def run(self) -> int:
         """Capture; the exit code."""
-        from avatarfit.cli.checks import check_clip, check_output_folder
+        from avatarfit.cli.checks import check_clip, check_output_folder, parse_audio_offset
 
         if self.clip.is_dir():
             from avatarfit.contracts import InputError
@@ -86,12 +102,15 @@ class Capture:
             raise InputError(f"{self.clip} is a folder", "a video file", "give the video itself")
         check_clip(self.clip, needs_sound=False)
         check_output_folder(self.output)
+        audio_offset = parse_audio_offset(self.audio_offset)
         from avatarfit.capture import capture_clip
         from avatarfit.capture.report import REPORT, write_report
         from avatarfit.pipeline.listeners import Listeners
 
         with Listeners() as on_event:
-            clip = capture_clip(self.clip, self.output, on_event=on_event)
+            clip = capture_clip(
+                self.clip, self.output, landmarker=self.landmarker, audio_offset=audio_offset, on_event=on_event
+            )
             write_report(clip, on_event)
         print(
             f"{self.output}: {len(clip)} frames are usable at {clip.frame_rate_hz:g} a second; "

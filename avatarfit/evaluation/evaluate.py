@@ -121,12 +121,20 @@ def evaluate_avatar(
         and `baseline_nearest`; `frames`, `size`, `worst_frames`, `definitions`.
 
     Raises:
-        InputError: the clip is too short to hold frames out, or has another aspect ratio than the avatar.
+        InputError: the clip is too short to hold frames out, has another aspect ratio than the avatar, or its landmarks
+            are another network's.
     """
     from avatarfit.rendering.gaussian_renderer import GaussianRenderer
 
     began = time.perf_counter()
     view = _Clip(clip, avatar.camera)
+    mine, theirs = avatar.made.get("landmarks"), clip.manifest["landmarks"]
+    if mine is not None and mine != theirs:
+        raise InputError(
+            f"the avatar was fitted with landmarks of {mine}, and the clip folder's are of {theirs}",
+            "landmarks of one network, for those of two differ by some pixels",
+            "capture the clip with the avatar's landmarker (--landmarker), or fit the avatar again",
+        )
     train_count, total = clip.train_count, len(clip)
     if total - train_count < 1 or train_count < 2:
         raise InputError(f"the clip has {total} usable frames", "at least 11", "record a longer clip")

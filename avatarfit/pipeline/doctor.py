@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from avatarfit.contracts import BackendError
+from avatarfit.contracts import AvatarfitError, BackendError
 
 State = Literal["ok", "missing", "optional"]
 
@@ -122,6 +122,21 @@ def _face_model() -> Finding:
     return Finding("face landmarks", "ok" if right else "missing", f"mediapipe {version}; {advice}")
 
 
+def _landmarker() -> Finding:
+    from avatarfit.capture.landmark_source import cache_path, choose_source
+
+    try:
+        source = choose_source("auto")
+    except AvatarfitError as error:
+        return Finding("landmarker", "missing", str(error))
+    if source.bundle is None:
+        return Finding(
+            "landmarker", "optional",
+            f"{source.name} would be used; for 52 blendshapes: avatarfit fetch landmarker (into {cache_path()})",
+        )  # fmt: skip
+    return Finding("landmarker", "ok", f"{source.bundle} would be used: {source.name[:40]}")
+
+
 def _codecs() -> Finding:
     import av
 
@@ -143,7 +158,7 @@ def examine() -> list[Finding]:
         ("CUDA kernels", _cuda_kernels),
         ("GPU", _gpu),
     ]
-    checks += [("face landmarks", _face_model), ("encoders", _codecs)]
+    checks += [("face landmarks", _face_model), ("landmarker", _landmarker), ("encoders", _codecs)]
     checks += [(n, lambda n=n, p=p: _optional_package(n, p)) for n, p in _OPTIONAL]  # type: ignore[misc]
     findings = []
     for name, check in checks:

@@ -34,6 +34,8 @@ def fit(
     work_dir: Path | str | None = None,
     seed: int = 0,
     resume: bool = False,
+    landmarker: Path | str = "auto",
+    audio_offset: float | str = 0.0,
     on_event: Listener = silent,
 ) -> Avatar:
     """Makes an avatar of the person in a clip and writes it to `output`.
@@ -48,6 +50,7 @@ def fit(
         preset: name of a file in configs/, a path to one, or a loaded Preset.
         work_dir: for the clip folder and checkpoints; None puts it beside the output.
         resume: go on from the checkpoint in the work folder.
+        landmarker, audio_offset: as `capture_clip` takes them; a clip folder has its own.
 
     Raises:
         AvatarfitError: of the kinds that name what is wrong with the input.
@@ -65,7 +68,10 @@ def fit(
     work = Path(work_dir) if work_dir is not None else output.with_suffix(".work")
     work.mkdir(parents=True, exist_ok=True)
 
-    folder = ClipFolder.open(clip) if clip.is_dir() else capture_clip(clip, work / "clip", on_event=on_event)
+    if clip.is_dir():
+        folder = ClipFolder.open(clip)
+    else:
+        folder = capture_clip(clip, work / "clip", landmarker=landmarker, audio_offset=audio_offset, on_event=on_event)
     if not clip.is_dir() and not report_is_current(folder):
         write_report(folder, on_event)
     train = slice(0, folder.train_count)
@@ -93,6 +99,7 @@ def fit(
         "software": f"avatarfit {__version__}",
         "python": sys.version.split()[0],
         "source_sha256": folder.manifest["source"]["sha256"],
+        "landmarks": folder.manifest["landmarks"],
         "train_frames": folder.train_count,
         "held_out_frames": len(folder) - folder.train_count,
         "steps": trainer.state.step,

@@ -44,6 +44,7 @@ class ToyClip:
     def __init__(self) -> None:
         self.levels = np.random.default_rng(3).integers(60, 190, COUNT)
         self.levels[TRAIN:] = self.levels[ANSWERS]
+        self.manifest = {"landmarks": "network A"}
         self.camera = Camera(2 * SIZE, 2 * SIZE, 150.0, SIZE, SIZE)
         points = np.zeros((COUNT, 478, 3), np.float32)
         points[:, list(LIPS_OUTER)] = [20, 40, 0]
@@ -106,7 +107,15 @@ def toy_avatar(width: int = SIZE, height: int = SIZE) -> SimpleNamespace:
         gaussians=SimpleNamespace(base=np.zeros((7, 14))),
         rig=SimpleNamespace(to_tensors=lambda: {"a": np.zeros(1)}),
         plate=np.zeros((height, width, 3), np.uint8),
+        made={"landmarks": "network A"},
     )
+
+
+def test_landmarks_of_another_network_are_refused() -> None:
+    clip = ToyClip()
+    clip.manifest["landmarks"] = "network B"
+    with pytest.raises(InputError, match="fitted with landmarks of network A, and the clip folder's are of network B"):
+        evaluate_avatar(toy_avatar(), clip)  # type: ignore[arg-type]
 
 
 def test_the_avatars_figures(judged: tuple[ToyClip, dict, Path]) -> None:
