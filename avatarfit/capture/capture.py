@@ -15,25 +15,39 @@ from avatarfit.capture import audio_offset as sound
 from avatarfit.capture import blendshapes as shapes
 from avatarfit.capture import clip_folder as files
 from avatarfit.capture.clip_folder import ClipFolder, train_count_of
+from avatarfit.capture.clip_notes import source_json, tell_cut_off, tell_length, tell_reading, tell_sound
 from avatarfit.capture.clip_sample import KeptFrames, sample_clip
 from avatarfit.capture.landmark_source import LandmarkSource, choose_source
 from avatarfit.capture.mask_pass import write_masks
+from avatarfit.capture.observe_stage import observe_clip
 from avatarfit.capture.pose_solver import PoseSettings
 from avatarfit.capture.pose_stage import REASONS, REPEAT, register_clip, solve_clip
-from avatarfit.capture.stages import Stages, file_sha256, key_of, load_tensors, save_tensors, write_atomically
-from avatarfit.contracts import Camera, FaceError, HeadPose, InputError
+from avatarfit.capture.source_view import SourceView, read_working
+from avatarfit.capture.stages import (
+    Stages,
+    file_sha256,
+    key_of,
+    load_tensors,
+    save_tensors,
+    told_when_full,
+    write_atomically,
+)
+from avatarfit.capture.view_choice import Size, ViewChoice, choose_view, needs_look
+from avatarfit.contracts import Camera, HeadPose, InputError
 from avatarfit.contracts.events import Finished, Listener, Note, Progress, Started, silent
+from avatarfit.media import MediaInfo
 from avatarfit.model.rig import Rig
 
 FOCAL_OVER_LONG_SIDE = 2.34
 """A frontal clip barely shows its focal length (errors change by under 2 % over a factor of ten); a usual lens."""
 
 _RATES_HZ = (10, 12.5, 15, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60)
-_VERSIONS = {"observe": 1, "pose": 3, "register": 1, "masks": 4, "tracks": 2}
+_VERSIONS = {"view": 1, "observe": 2, "pose": 3, "register": 1, "masks": 4, "tracks": 2}
 
 
 def capture_clip(
-    clip_path: Path | str, folder: Path | str, *, focal_px: float | None = None, landmarker: Path | str = "auto",
+    clip_path: Path | str, folder: Path | str, *, size: Size = None, frame_rate_hz: float | None = None,
+    face: int | None = None, focal_px: float | None = None, landmarker: Path | str = "auto",
     audio_offset: float | str = 0.0, on_event: Listener = silent,
 ) -> ClipFolder:  # fmt: skip
     """Captures a clip: landmarks, head pose, torso motion, masks, background plate, rig.
@@ -44,16 +58,20 @@ def capture_clip(
     Args:
         clip_path: a video of one person.
         folder: where the clip folder goes; made when it is not there.
-        focal_px: focal length at the clip's size, when it is known; else 2.34 times the longer side.
+        size, frame_rate_hz, face: the working picture's longer side, how many pictures a second, which person from the
+            left; see `view_choice.choose_view`.
+        focal_px: focal length at the clip's own size, when it is known; else 2.34 times the working picture's longer
+            side.
         landmarker: the network that finds the landmarks: "none", a path or "auto", see `landmark_source.choose_source`.
         audio_offset: seconds by which the clip's sound is late and is moved back, or "auto" for the measured ones.
         on_event: told of stages, progress and anything odd in the clip.
 
     Raises:
-        InputError: not a readable video, no landmarker at the path, or the folder cannot be written.
-        FaceError: no face, or too few pictures of one.
+        InputError: not a readable video, no landmarker at the path, a size or rate that cannot be had, or the folder
+            cannot be written.
+        FaceError: no face, too few pictures of one, or no such one.
     """
-    from avatarfit.media import probe
+    from avatarfit.media import probe, sound_span
 
     clip_path, folder = Path(clip_path).resolve(), Path(folder)
     info = probe(clip_path)
@@ -68,12 +86,21 @@ def capture_clip(
         raise InputError(
             f"{folder} cannot be made ({cause})", "a folder to write to", "choose another folder"
         ) from cause
-    focal = focal_px or FOCAL_OVER_LONG_SIDE * max(info.width_px, info.height_px)
-    camera = Camera(info.width_px, info.height_px, focal, info.width_px / 2, info.height_px / 2)
     sha256 = file_sha256(clip_path)
+    tell_reading(info, on_event)
+    choice = _choose_view(stages, sha256, clip_path, info, size, frame_rate_hz, face)
+    for text in choice.notes:
+        on_event(Note("view", text))
+    view, mark = choice.view, None if choice.face is None else choice.face.within(choice.view)
+    working_focal = FOCAL_OVER_LONG_SIDE * max(view.working_width_px, view.working_height_px)
+    focal = working_focal if focal_px is None else focal_px * float(view.scale.mean())
+    camera = view.camera(focal, info.width_px, info.height_px)
+    taken_hz = min(info.frame_rate_hz, view.frame_rate_hz or info.frame_rate_hz)
     settings = PoseSettings()
-    keys = {"observe": key_of(sha256, _VERSIONS["observe"], landmark_source.name)}
-    keys["pose"] = key_of(keys["observe"], _VERSIONS["pose"], focal, asdict(settings))
+    keys = {"observe": key_of(sha256, _VERSIONS["observe"], landmark_source.name, view.to_json(), face is not None)}
+    keys["pose"] = key_of(
+        keys["observe"], _VERSIONS["pose"], asdict(camera), asdict(settings), None if mark is None else asdict(mark)
+    )
     keys["register"] = key_of(keys["pose"], _VERSIONS["register"])
     keys["masks"] = key_of(keys["register"], _VERSIONS["masks"])
     keys["tracks"] = key_of(keys["masks"], _VERSIONS["tracks"], shapes.VERSION)
@@ -83,7 +110,7 @@ def capture_clip(
         manifest_path.unlink()  # what follows overwrites what it describes
 
     work = stages.work
-    observed, raw_alpha, pose, face, torso = (
+    observed, raw_alpha, pose, registered, torso = (
         work / name
         for name in (
             "observations.safetensors", "alpha.mkv", "pose.safetensors", "face.safetensors", "torso.safetensors",
@@ -91,46 +118,60 @@ def capture_clip(
     )  # fmt: skip
     stages.run(
         "observe", keys["observe"], [observed, raw_alpha],
-        lambda: _observe(
-            clip_path, info.frame_count_estimate, info.frame_rate_hz, landmark_source, observed, raw_alpha, on_event
+        lambda: observe_clip(
+            clip_path, view, taken_hz, landmark_source, face is not None, observed, raw_alpha,
+            _ticker("observe", round(info.frame_count_estimate * taken_hz / info.frame_rate_hz), on_event),
         ),
     )  # fmt: skip
-    stages.run("pose", keys["pose"], [pose], lambda: solve_clip(clip_path, observed, camera, settings, pose, on_event))
     stages.run(
-        "register", keys["register"], [face], lambda: _register(clip_path, pose, camera, settings, face, on_event)
-    )
-    solved = load_tensors(pose) | load_tensors(face)
-    rate_hz = _kept_rate_hz(info.frame_rate_hz, solved)
+        "pose", keys["pose"], [pose],
+        lambda: solve_clip(clip_path, observed, camera, settings, mark, pose, on_event),
+    )  # fmt: skip
+    stages.run(
+        "register", keys["register"], [registered],
+        lambda: _register(clip_path, view, pose, camera, settings, registered, on_event),
+    )  # fmt: skip
+    solved = load_tensors(pose) | load_tensors(registered)
+    rate_hz = _kept_rate_hz(taken_hz, solved)
     stages.run(
         "masks", keys["masks"],
         [folder / files.PERSON, folder / files.LABELS, folder / files.PLATE, folder / files.PLATE_SEEN, torso],
-        lambda: _masks(clip_path, raw_alpha, solved, camera, rate_hz, folder, torso, on_event),
+        lambda: _masks(clip_path, view, raw_alpha, solved, camera, rate_hz, folder, torso, on_event),
     )  # fmt: skip
     stages.run("tracks", keys["tracks"], [folder / files.TRACKS], lambda: _tracks(solved, torso, folder / files.TRACKS))
-    audio = {"sample_rate_hz": info.audio_sample_rate_hz} if info.has_audio else None
-    if audio is None:
-        on_event(Note("capture", f"{clip_path.name} has no sound: it teaches how the person looks, not how they talk"))
-    else:
+    span = sound_span(clip_path)
+    tell_sound(clip_path.name, span, float(solved["source_pts_seconds"][-1]) + 1 / info.frame_rate_hz, on_event)
+    tell_length(solved["pts_seconds"], rate_hz, on_event)
+    tell_cut_off(solved["landmarks_px"], view, (info.width_px, info.height_px), camera, on_event)
+    if span is not None:
         stages.run(
             "sound", keys["sound"], [],
             lambda: sound.measured_offset(
                 clip_path, solved["pts_seconds"], solved["landmarks_cm"], rate_hz, audio_offset, on_event
             ),
         )  # fmt: skip
-    source = {
-        "path": str(clip_path),
-        "sha256": sha256,
-        "size_bytes": clip_path.stat().st_size,
-        "width_px": info.width_px,
-        "height_px": info.height_px,
-        "frame_rate_hz": rate_hz,
-        "file_frame_rate_hz": info.frame_rate_hz,
-        "duration_seconds": info.duration_seconds,
-        "audio": audio,
-    }
-    manifest = _manifest(source, camera, landmark_source, stages.records, solved)
-    write_atomically(manifest_path, json.dumps(manifest, indent=1).encode())
+    source = source_json(clip_path, sha256, info, rate_hz, span)
+    source_index = load_tensors(observed, ["source_index"])["source_index"]
+    manifest = _manifest(source, view, camera, landmark_source, stages.records, solved, source_index)
+    with told_when_full(folder):
+        write_atomically(manifest_path, json.dumps(manifest, indent=1).encode())
     return ClipFolder.open(folder)
+
+
+def _choose_view(
+    stages: Stages, sha256: str, clip: Path, info: MediaInfo, size: Size, frame_rate_hz: float | None, face: int | None
+) -> ViewChoice:
+    if not needs_look(info, size, face):
+        return choose_view(clip, info, size, frame_rate_hz, face)
+    path = stages.work / "view.choice.json"
+
+    def choose() -> dict[str, float]:
+        choice = choose_view(clip, info, size, frame_rate_hz, face)
+        write_atomically(path, json.dumps(choice.to_json()).encode())
+        return {"width_px": choice.view.working_width_px, "height_px": choice.view.working_height_px}
+
+    stages.run("view", key_of(sha256, _VERSIONS["view"], size, frame_rate_hz, face), [path], choose)
+    return ViewChoice.from_json(json.loads(path.read_text()))
 
 
 def _made_from(manifest_path: Path, tracks_key: str) -> bool:
@@ -145,65 +186,18 @@ def _ticker(stage: str, total: int | None, on_event: Listener) -> Callable[[int]
     return lambda step: on_event(Progress(stage, step, total))
 
 
-def _observe(
-    clip: Path, estimate: int, rate_hz: float, source: LandmarkSource, observed: Path, raw_alpha: Path,
-    on_event: Listener,
-) -> dict[str, float]:  # fmt: skip
-    from avatarfit.capture.observation import observe
-    from avatarfit.capture.person_alpha import NETWORK_SIDE_PX
-    from avatarfit.media import VideoWriter, read_video
-
-    step = _ticker("observe", estimate, on_event)
-    pts, difference, frame_of, landmarks, flow, blendshapes = [], [], [], [], [], []
-    side = NETWORK_SIDE_PX
-    with VideoWriter(raw_alpha, side, side, rate_hz, codec="ffv1", pixel="gray8") as writer:
-        for index, seen in enumerate(observe(read_video(clip), source)):
-            pts.append(seen.pts_seconds)
-            difference.append(seen.difference)
-            for face in seen.detections:
-                frame_of.append(index)
-                landmarks.append(face.landmarks_px)
-                flow.append(face.flow_px)
-                if face.blendshapes is not None:
-                    blendshapes.append(face.blendshapes)
-            writer.write(seen.alpha)
-            if index % 10 == 9:
-                step(index + 1)
-    if not landmarks:
-        raise FaceError(
-            f"no face was found in any of the {len(pts)} pictures of {clip.name}", "a clip that shows one face",
-            "use a clip in which the face is at least a fifth of the picture's height and turned to the camera",
-        )  # fmt: skip
-    save_tensors(
-        observed,
-        {
-            "pts_seconds": np.array(pts, np.float64),
-            "difference": np.array(difference, np.float64),
-            "face_frame": np.array(frame_of, np.int64),
-            "face_landmarks_px": np.stack(landmarks),
-            "face_flow_px": np.stack(flow).astype(np.float32),
-        }
-        | ({"face_blendshapes": np.stack(blendshapes)} if blendshapes else {}),
-    )
-    return {"frames": len(pts), "faces": len(landmarks)}
-
-
 def _register(
-    clip: Path, pose: Path, camera: Camera, settings: PoseSettings, face: Path, on_event: Listener
+    clip: Path, view: SourceView, pose: Path, camera: Camera, settings: PoseSettings, face: Path, on_event: Listener
 ) -> dict[str, float]:
-    source_index = load_tensors(pose)["source_index"]
+    source_index = load_tensors(pose, ["source_index"])["source_index"]
 
     def grays() -> Iterator[np.ndarray]:
         import cv2
 
-        from avatarfit.media import read_video
-
-        wanted, last = set(source_index.tolist()), int(source_index[-1])
-        for index, frame in enumerate(read_video(clip)):
-            if index in wanted:
-                yield cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
-            if index >= last:
-                return
+        wanted = set(source_index.tolist())
+        pictures = read_working(clip, view, wanted=wanted.__contains__)
+        for frame, _ in zip(pictures, source_index, strict=False):
+            yield cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
 
     return register_clip(grays, pose, camera, settings, face, _ticker("register", len(source_index), on_event))
 
@@ -219,13 +213,13 @@ def _kept_rate_hz(file_rate_hz: float, solved: dict[str, np.ndarray]) -> float:
 
 
 def _masks(
-    clip: Path, raw_alpha: Path, solved: dict[str, np.ndarray], camera: Camera, rate_hz: float, folder: Path,
-    torso: Path, on_event: Listener,
+    clip: Path, view: SourceView, raw_alpha: Path, solved: dict[str, np.ndarray], camera: Camera, rate_hz: float,
+    folder: Path, torso: Path, on_event: Listener,
 ) -> dict[str, float]:  # fmt: skip
     import cv2
 
     kept = KeptFrames(
-        clip, raw_alpha, solved["source_index"], solved["landmarks_px"],
+        clip, view, raw_alpha, solved["source_index"], solved["landmarks_px"],
         HeadPose(solved["head_rotation_wxyz"], solved["head_translation_cm"]), camera,
         train_count_of(len(solved["source_index"])),
     )  # fmt: skip
@@ -271,15 +265,17 @@ def _tracks(solved: dict[str, np.ndarray], torso: Path, path: Path) -> dict[str,
 
 
 def _manifest(
-    source: dict[str, Any], camera: Camera, landmark_source: LandmarkSource, records: dict[str, dict[str, Any]],
-    solved: dict[str, np.ndarray],
+    source: dict[str, Any], view: SourceView, camera: Camera, landmark_source: LandmarkSource,
+    records: dict[str, dict[str, Any]], solved: dict[str, np.ndarray], source_index: np.ndarray,
 ) -> dict[str, Any]:  # fmt: skip
     status, all_pts = solved["status"], solved["source_pts_seconds"]
+    kept_index = source_index[solved["source_index"]]
     heard = records.get("sound", {"values": {}})["values"]
     return {
         "format": files.FORMAT,
         "version": files.VERSION,
         "source": source,
+        "view": view.crop_json() | {"frame_rate_hz": view.frame_rate_hz},
         "camera": asdict(camera),
         "landmarks": landmark_source.name,
         "blendshapes": shapes.described(landmark_source),
@@ -290,11 +286,11 @@ def _manifest(
         "frames": [
             {"index": i, "pts_seconds": float(p), "source_index": int(s), "pose_residual_px": round(float(e), 4)}
             for i, (p, s, e) in enumerate(
-                zip(solved["pts_seconds"], solved["source_index"], solved["pose_residual_px"], strict=True)
+                zip(solved["pts_seconds"], kept_index, solved["pose_residual_px"], strict=True)
             )
         ],
         "rejects": [
-            {"source_index": int(i), "pts_seconds": float(all_pts[i]), "reason": REASONS[status[i]]}
+            {"source_index": int(source_index[i]), "pts_seconds": float(all_pts[i]), "reason": REASONS[status[i]]}
             for i in np.flatnonzero(status >= 0)
         ],
     }

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from avatarfit.capture.source_view import SourceView, read_working
 from avatarfit.contracts import (
     AudioClip,
     Camera,
@@ -25,7 +26,7 @@ from avatarfit.contracts import (
 from avatarfit.contracts.motion import LANDMARK_COUNT
 from avatarfit.model.rig import Rig
 
-FORMAT, VERSION = "avatarfit.clip", 1
+FORMAT, VERSION = "avatarfit.clip", 2
 MANIFEST, TRACKS, PERSON, LABELS = "clip.json", "tracks.safetensors", "person.mkv", "labels.mkv"
 PLATE, PLATE_SEEN = "plate.png", "plate_seen.png"
 
@@ -59,7 +60,8 @@ class ClipFolder:
     Attributes:
         path: the folder.
         manifest: the contents of clip.json.
-        camera: pinhole at the source's size.
+        camera: pinhole at the working size, which pictures, masks and plate have.
+        view: the part of the source's pictures that they show.
         frame_rate_hz: rate of the kept frames.
         pts_seconds: float64 [T].
         landmarks_px: float32 [T, 478, 3], freed from the error that all landmarks of a picture share.
@@ -69,6 +71,7 @@ class ClipFolder:
     def __init__(self, path: Path, manifest: dict[str, Any], tracks: dict[str, np.ndarray]) -> None:
         self.path, self.manifest, self._tracks = path, manifest, tracks
         self.camera = Camera(**manifest["camera"])
+        self.view = SourceView.of_manifest(manifest)
         self.frame_rate_hz = float(manifest["source"]["frame_rate_hz"])
         self.pts_seconds = tracks["pts_seconds"]
         self.landmarks_px = tracks["landmarks_px"]
@@ -149,35 +152,35 @@ class ClipFolder:
     def audio(self) -> AudioClip:
         """The clip's sound, mono, at its own rate, moved by `audio_shift_seconds` where capture was asked to.
 
+        Where it begins after the pictures or ends before them, there is silence.
+
         Raises:
             SoundError: the clip has none.
         """
-        from avatarfit.media import read_audio
+        from avatarfit.media import covering, read_audio
 
         self._check_source()
         if self.manifest["source"]["audio"] is None:
             raise SoundError(f"{self.source} has no sound", "a clip with speech", "record the clip with sound")
         sound = read_audio(self.source)
         start = sound.start_seconds - self.manifest.get("audio_shift_seconds", 0.0)
-        return AudioClip(sound.samples, sound.sample_rate_hz, start)
+        moved = AudioClip(sound.samples, sound.sample_rate_hz, start)
+        return covering(moved, 0.0, float(self.pts_seconds[-1]) + 1 / self.frame_rate_hz)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[VideoFrame]:
-        """The kept pictures from `start` to before `stop`, decoded from the source.
+        """The kept pictures from `start` to before `stop`, decoded from the source, cropped and brought to size.
 
         Raises:
             InputError: the source is gone or was changed.
         """
-        from avatarfit.media import read_video
-
         stop = len(self) if stop is None else min(stop, len(self))
         if start >= stop:
             return
         self._check_source()
         wanted = iter(self.pts_seconds[start:stop])
         due = next(wanted)
-        for frame in read_video(self.source, float(due)):
-            if frame.pts_seconds < due - 1e-4:
-                continue
+        pictures = read_working(self.source, self.view, float(due), pick=lambda seconds: seconds > due - 1e-4)
+        for frame in pictures:
             if frame.pts_seconds > due + 1e-4:
                 break
             yield frame
@@ -237,7 +240,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise FileFormatError(
             f"{path} has version {manifest.get('version')}", f"version {VERSION}", "capture the clip again"
         )
-    wanted = {"source", "camera", "landmarks", "blendshapes", "stages", "frames", "rejects"}
+    wanted = {"source", "view", "camera", "landmarks", "blendshapes", "stages", "frames", "rejects"}
     if not wanted <= manifest.keys():
         missing = ", ".join(sorted(wanted - manifest.keys()))
         raise FileFormatError(f"{path} lacks {missing}", "a whole clip manifest", "capture the clip again")
@@ -251,7 +254,7 @@ def _read_tracks(path: Path, count: int) -> dict[str, np.ndarray]:
 
     try:
         tracks = load_tensors(path)
-    except (OSError, SafetensorError) as cause:
+    except (OSError, ValueError, SafetensorError) as cause:
         raise FileFormatError(
             f"{path} cannot be read ({cause})", "a safetensors file", "capture the clip again"
         ) from cause

@@ -12,10 +12,11 @@ from avatarfit.capture.clip_folder import TORSO
 from avatarfit.capture.labels import Labeller
 from avatarfit.capture.part_model import PartModel, Sample
 from avatarfit.capture.plate import PlateBuilder
+from avatarfit.capture.source_view import SourceView, read_working
 from avatarfit.capture.torso_tracker import TorsoTracker
 from avatarfit.contracts import Camera
 from avatarfit.contracts.geometry import HeadPose
-from avatarfit.media import read_gray_video, read_video
+from avatarfit.media import read_gray_video
 
 _PART_SAMPLES = 24
 
@@ -26,8 +27,9 @@ class KeptFrames:
 
     Attributes:
         source: the clip.
-        raw_alpha: the network's masks of ALL source pictures.
-        source_index: int [K], rising.
+        view: the part of it that is worked on.
+        raw_alpha: the network's masks of ALL pictures that were looked at.
+        source_index: int [K], rising: which of those were kept.
         landmarks_px: float32 [K, 478, 3].
         head: their poses.
         camera: the clip's camera.
@@ -35,6 +37,7 @@ class KeptFrames:
     """
 
     source: Path
+    view: SourceView
     raw_alpha: Path
     source_index: np.ndarray
     landmarks_px: np.ndarray
@@ -55,13 +58,13 @@ class KeptFrames:
         last = max(place_of)
         seen = -1
 
-        def wanted(_: float) -> bool:
+        def wanted(number: int) -> bool:
             nonlocal seen
-            seen += 1
+            seen = number
             return seen in place_of
 
         masks = enumerate(read_gray_video(self.raw_alpha))
-        for frame in read_video(self.source, wanted=wanted):
+        for frame in read_working(self.source, self.view, wanted=wanted):
             at = seen
             mask = next(mask for index, mask in masks if index == at)
             yield place_of[at], frame.rgb, mask

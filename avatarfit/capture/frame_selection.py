@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from avatarfit.capture.face_mesh import Detection, face_size_px
+from avatarfit.capture.source_view import SourceView
+from avatarfit.contracts import FaceError
 
 _DUPLICATE_RATIO = 0.2
 _DUPLICATE_LEVELS = 0.1
 _NEIGHBOURS = 3
 _CUT_RATIO, _CUT_LEVELS = 4.0, 4.0
+_STILL_LEVELS, _STILL_SHARE = 0.02, 0.95
+_MARK_SECONDS, _MARK_SIZES = 1.0, 0.7
 
 
 def near_duplicates(difference: np.ndarray) -> np.ndarray:
@@ -36,6 +40,23 @@ def near_duplicates(difference: np.ndarray) -> np.ndarray:
     return repeated
 
 
+def shows_one_picture(difference: np.ndarray) -> bool:
+    """Whether a clip is a still picture: nearly all its pictures equal the one before to the last coding error.
+
+    Args:
+        difference: as for `near_duplicates`.
+    """
+    return len(difference) > 1 and float(np.mean(difference[1:] < _STILL_LEVELS)) > _STILL_SHARE
+
+
+def longest_gap(missing: np.ndarray, pts_seconds: np.ndarray) -> tuple[float, float]:
+    """Times of the first and last picture of the longest run of `missing` [T], bool; one at least must be."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], missing, [False]]).astype(int)))
+    starts, ends = edges[::2], edges[1::2] - 1
+    longest = int(np.argmax(pts_seconds[ends] - pts_seconds[starts]))
+    return float(pts_seconds[starts[longest]]), float(pts_seconds[ends[longest]])
+
+
 def cuts(difference: np.ndarray) -> np.ndarray:
     """Pictures that do not go on from the one before: bool [T]; a splice, a change of shot.
 
@@ -49,6 +70,27 @@ def cuts(difference: np.ndarray) -> np.ndarray:
     return found
 
 
+@dataclass(frozen=True)
+class FaceMark:
+    """Where the person to keep was seen: the time, the landmarks' mean and the face's size, pixels."""
+
+    seconds: float
+    x_px: float
+    y_px: float
+    size_px: float
+
+    @staticmethod
+    def of(seconds: float, landmarks_px: np.ndarray) -> FaceMark:
+        """The mark of a face, landmarks [478, 3]."""
+        x, y = landmarks_px[:, :2].mean(axis=0)
+        return FaceMark(float(seconds), float(x), float(y), face_size_px(landmarks_px))
+
+    def within(self, view: SourceView) -> FaceMark:
+        """The same place in the view's working picture."""
+        x, y = view.to_working(np.array([self.x_px, self.y_px]))
+        return FaceMark(self.seconds, float(x), float(y), self.size_px * float(view.scale.mean()))
+
+
 @dataclass
 class _Track:
     frames: list[int]
@@ -58,19 +100,26 @@ class _Track:
     total: float
 
 
-def choose_face(detections: list[list[Detection]]) -> tuple[np.ndarray, int]:
+def choose_face(
+    detections: list[list[Detection]], pts_seconds: np.ndarray | None = None, mark: FaceMark | None = None
+) -> tuple[np.ndarray, int]:
     """The face to keep in every picture.
 
     Faces are linked from picture to picture by nearness; the track with the largest sum of face sizes wins, so the
     larger and steadier face is kept even where another one is found first. Tracks of one face broken by a cut or a lost
-    picture are joined where the winner has none.
+    picture are joined where the winner has none. With a mark, the track that passes it wins instead.
 
     Args:
         detections: per picture, the faces found.
+        pts_seconds: float [T], their times; needed for a mark.
+        mark: where the wanted person was seen.
 
     Returns:
         int [T] index into each picture's faces (-1 where the person is not there), and the number of pictures in which
         another face of at least half the size was seen too.
+
+    Raises:
+        FaceError: no face passes the mark.
     """
     tracks: list[_Track] = []
     for t, faces in enumerate(detections):
@@ -94,7 +143,10 @@ def choose_face(detections: list[list[Detection]]) -> tuple[np.ndarray, int]:
     chosen = np.full(len(detections), -1)
     if not tracks:
         return chosen, 0
-    best = max(tracks, key=lambda k: k.total)
+    if mark is None or pts_seconds is None:
+        best = max(tracks, key=lambda k: k.total)
+    else:
+        best = _passing(tracks, detections, pts_seconds, mark)
     chosen[best.frames] = best.indices
     mean_size = best.total / len(best.frames)
     for track in sorted(tracks, key=lambda k: -k.total):
@@ -107,6 +159,28 @@ def choose_face(detections: list[list[Detection]]) -> tuple[np.ndarray, int]:
             size = face_size_px(faces[chosen[t]].landmarks_px)
             others += any(face_size_px(f.landmarks_px) > 0.5 * size for i, f in enumerate(faces) if i != chosen[t])
     return chosen, others
+
+
+def _passing(
+    tracks: list[_Track], detections: list[list[Detection]], pts_seconds: np.ndarray, mark: FaceMark
+) -> _Track:
+    """The track nearest to the mark, in time and place; a tracker may lose or find a face a little earlier or later."""
+    best, nearest = None, np.inf
+    for track in tracks:
+        for frame, index in zip(track.frames, track.indices, strict=True):
+            late = abs(float(pts_seconds[frame]) - mark.seconds)
+            if late > _MARK_SECONDS:
+                continue
+            seen = FaceMark.of(0.0, detections[frame][index].landmarks_px)
+            away = float(np.hypot(seen.x_px - mark.x_px, seen.y_px - mark.y_px)) / mark.size_px
+            if away < _MARK_SIZES and away + late < nearest:
+                best, nearest = track, away + late
+    if best is None:
+        raise FaceError(
+            f"the face seen at {mark.seconds:.2f} s was lost when the clip was gone through",
+            "a face that stays in view", "leave --face out, or cut the clip to where the person is in view",
+        )  # fmt: skip
+    return best
 
 
 def links(kept: np.ndarray, repeated: np.ndarray, cut: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -43,8 +43,8 @@ class Observation:
 class _FaceThread:
     """Landmarks of a picture, and flow from the picture before to it."""
 
-    def __init__(self, source: LandmarkSource) -> None:
-        self._tracker = face_tracker(source)
+    def __init__(self, source: LandmarkSource, face_limit: int) -> None:
+        self._tracker = face_tracker(source, face_limit)
         self._gray: np.ndarray | None = None
         self._faces: list[Face] = []
 
@@ -65,25 +65,28 @@ class _FaceThread:
         self._tracker.close()
 
 
-def face_tracker(source: LandmarkSource) -> FaceTracker:
-    """A tracker of the network that `source` names, ready for a clip's first picture.
+def face_tracker(source: LandmarkSource, face_limit: int = 2) -> FaceTracker:
+    """A tracker of the network that `source` names, ready for a clip's first picture; of so many faces at most.
 
     Raises:
         FileFormatError: the source's file holds no networks for faces.
     """
     if source.bundle is None:
-        return FaceMeshTracker()
+        return FaceMeshTracker(face_limit)
     from avatarfit.capture.face_landmarker import FaceLandmarkerTracker
 
-    return FaceLandmarkerTracker(source.bundle)
+    return FaceLandmarkerTracker(source.bundle, face_limit)
 
 
-def observe(frames: Iterable[VideoFrame], source: LandmarkSource = FACE_MESH) -> Iterator[Observation]:
+def observe(
+    frames: Iterable[VideoFrame], source: LandmarkSource = FACE_MESH, face_limit: int = 2
+) -> Iterator[Observation]:
     """Observations of the pictures, in order; at most a handful of pictures are held.
 
     Args:
         frames: all of one size.
         source: the network that finds the landmarks.
+        face_limit: so many faces are followed at most.
 
     Raises:
         InputError: the picture size changes within the clip.
@@ -92,7 +95,7 @@ def observe(frames: Iterable[VideoFrame], source: LandmarkSource = FACE_MESH) ->
     hush = ExitStack()
     hush.enter_context(quiet_native_stderr())  # the networks load, and say so, until their first picture is done
     try:
-        face_thread, segmenter = _FaceThread(source), PersonSegmenter()
+        face_thread, segmenter = _FaceThread(source, face_limit), PersonSegmenter()
     except BaseException:
         hush.close()
         raise

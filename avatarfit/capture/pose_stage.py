@@ -11,7 +11,7 @@ from avatarfit.capture.clip_folder import train_count_of
 from avatarfit.capture.face_mesh import Detection, face_size_px
 from avatarfit.capture.face_points import RIGID
 from avatarfit.capture.face_registration import choose_keyframes, pose_distance_state, register_faces
-from avatarfit.capture.frame_selection import choose_face, cuts, links, near_duplicates
+from avatarfit.capture.frame_selection import FaceMark, choose_face, cuts, links, longest_gap, near_duplicates
 from avatarfit.capture.head_frame import place_landmarks, prior_shape_cm
 from avatarfit.capture.pose_refinement import refine_poses, without_shared_error
 from avatarfit.capture.pose_solver import PoseSettings, RigidSolution, solve_poses
@@ -29,9 +29,12 @@ _SMALL_FACE_PX = 100
 
 
 def solve_clip(
-    clip: Path, observed: Path, camera: Camera, settings: PoseSettings, pose: Path, on_event: Listener
-) -> dict[str, float]:
+    clip: Path, observed: Path, camera: Camera, settings: PoseSettings, mark: FaceMark | None, pose: Path,
+    on_event: Listener,
+) -> dict[str, float]:  # fmt: skip
     """Chooses pictures and face, solves the poses from landmarks and flow, writes `pose`; returns figures.
+
+    The face is the one that passes `mark`, in the working picture; the larger and steadier one where that is None.
 
     Raises:
         FaceError: too few pictures with a face.
@@ -45,7 +48,7 @@ def solve_clip(
     rows = zip(seen["face_frame"], seen["face_landmarks_px"], seen["face_flow_px"], seen_shapes, strict=True)
     for frame, points, flow, blendshapes in rows:
         detections[frame].append(Detection(points, flow, blendshapes))
-    chosen, others = choose_face(detections)
+    chosen, others = choose_face(detections, seen["pts_seconds"], mark)
     kept = np.flatnonzero((chosen >= 0) & ~repeated)
     if len(kept) < _FEWEST_FRAMES:
         raise FaceError(
@@ -91,7 +94,7 @@ def solve_clip(
     )
     if cut.any():
         on_event(Note("pose", f"{cut.sum()} cuts; motion is not smoothed across them"))
-    _tell(clip.name, status, others, landmarks_px, on_event)
+    _tell(clip.name, status, seen["pts_seconds"], others, landmarks_px, on_event)
     return {
         "kept": float(fits.sum()),
         "repeats": float((status == REPEAT).sum()),
@@ -101,16 +104,20 @@ def solve_clip(
     }
 
 
-def _tell(name: str, status: np.ndarray, others: int, landmarks_px: np.ndarray, on_event: Listener) -> None:
+def _tell(
+    name: str, status: np.ndarray, pts_seconds: np.ndarray, others: int, landmarks_px: np.ndarray, on_event: Listener
+) -> None:
     repeats, lost, misfits = ((status == k).sum() for k in (REPEAT, NO_FACE, MISFIT))
     if repeats:
         on_event(Note("pose", f"{repeats} of {len(status)} pictures only repeat the one before; they are left out"))
     if lost:
-        on_event(Note("pose", f"{lost} of {len(status)} pictures show no face; they are left out"))
+        first, last = longest_gap(status == NO_FACE, pts_seconds)
+        where = f"the longest stretch from {first:.2f} to {last:.2f} s"
+        on_event(Note("pose", f"{lost} of {len(status)} pictures show no face, {where}; they are left out"))
     if misfits:
         on_event(Note("pose", f"in {misfits} pictures the landmarks do not fit the head; they are left out"))
     if others:
-        on_event(Note("pose", f"{others} pictures show a second face; the larger and steadier one is kept"))
+        on_event(Note("pose", f"{others} pictures show another face beside the one that is kept"))
     size = float(np.median([face_size_px(f) for f in landmarks_px[::10]]))
     if size < _SMALL_FACE_PX:
         on_event(Note("pose", f"the face is only {size:.0f} px large in {name}; closer pictures give a better avatar"))

@@ -6,16 +6,19 @@ record with the right key means that the stage's files are whole.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from avatarfit.contracts import InputError
 from avatarfit.contracts.events import Finished, Listener
 
 
@@ -30,25 +33,128 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes its place when it is whole; an error, such as a full disk, leaves nothing behind."""
+    partial = path.with_name(path.name + ".part")
+    try:
+        with partial.open("wb") as stream:
+            yield stream
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file that is either whole or not there."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    with whole_file(path) as stream:
+        stream.write(data)
+
+
+_TYPES = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "I16": np.int16,
+    "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
+}  # fmt: skip
+_NAMES = {np.dtype(kind): name for name, kind in _TYPES.items()}
 
 
 def save_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """A safetensors file, written atomically."""
-    from safetensors.numpy import save
+    """A safetensors file, written atomically and, unlike by the package's own `save`, without a copy in memory."""
+    header: dict[str, Any] = {}
+    end = 0
+    # Larger items first, as the package does, so that every array is aligned for its type.
+    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    for name in order:
+        array = tensors[name]
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": _NAMES[array.dtype], "shape": list(array.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with whole_file(path) as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            stream.write(np.ascontiguousarray(tensors[name]).data)
 
-    write_atomically(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
+
+def load_tensors(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file, or the named ones, read through the page cache as they are touched.
+
+    Changing one changes neither the file nor what others load.
+
+    Raises:
+        ValueError: an element type that this package does not write.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, "np") as file:  # checks the header against the file's length
+        wanted = list(file.keys() if names is None else names)
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+    tensors: dict[str, np.ndarray] = {}
+    for name in wanted:
+        about = header[name]
+        if about["dtype"] not in _TYPES:
+            raise ValueError(f"{name} came as {about['dtype']}; wanted one of {', '.join(_TYPES)}")
+        kind, shape = _TYPES[about["dtype"]], tuple(about["shape"])
+        if 0 in shape:
+            tensors[name] = np.zeros(shape, kind)
+        else:
+            start = 8 + length + about["data_offsets"][0]
+            tensors[name] = np.memmap(path, kind, "c", start, shape).view(np.ndarray)
+    return tensors
 
 
-def load_tensors(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file."""
-    from safetensors.numpy import load_file
+class Rows:
+    """Arrays of one shape and type, collected on disk while a clip is gone through.
 
-    return load_file(path)
+    Args:
+        path: a file to keep them in until `close`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._stream = path, path.open("wb")
+        self._shape: tuple[int, ...] = ()
+        self._dtype = np.dtype(np.float32)
+        self.count = 0
+
+    def append(self, row: np.ndarray) -> None:
+        """One more."""
+        self._shape, self._dtype = row.shape, row.dtype
+        self._stream.write(np.ascontiguousarray(row).data)
+        self.count += 1
+
+    def array(self) -> np.ndarray:
+        """All of them, [count, ...], until `close`; at least one must have come."""
+        self._stream.flush()
+        return np.memmap(self._path, self._dtype, "r", 0, (self.count, *self._shape)).view(np.ndarray)
+
+    def __enter__(self) -> Rows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # After a full disk, closing fails once more on what is still buffered.
+        with suppress(OSError):
+            self._stream.close()
+        self._path.unlink(missing_ok=True)
+
+
+@contextmanager
+def told_when_full(folder: Path) -> Iterator[None]:
+    """Turns the system's word for a full disk into a sentence.
+
+    Raises:
+        InputError: the disk, or the share of it that this user may fill, is full.
+    """
+    try:
+        yield
+    except OSError as cause:
+        if cause.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"the disk that holds {folder} is full", "room for the clip folder, some tens of MB a minute of film",
+            "make room and run the same command again, which goes on after the last finished stage",
+        ) from cause  # fmt: skip
 
 
 class Stages:
@@ -67,6 +173,9 @@ class Stages:
             key: hash of everything the outputs depend on.
             outputs: files that `make` writes.
             make: does the work and returns named figures for the record.
+
+        Raises:
+            InputError: the disk is full; what was finished before stays.
         """
         record_path = self.work / f"{name}.json"
         record = _read_record(record_path)
@@ -77,11 +186,12 @@ class Stages:
             return True
         record_path.unlink(missing_ok=True)
         start = time.monotonic()
-        values = {k: round(float(v), 6) for k, v in make().items()}
-        seconds = round(time.monotonic() - start, 3)
-        record = {"key": key, "seconds": seconds, "values": values}
-        record["files"] = {path.name: path.stat().st_size for path in outputs}
-        write_atomically(record_path, json.dumps(record).encode())
+        with told_when_full(self.folder):
+            values = {k: round(float(v), 6) for k, v in make().items()}
+            seconds = round(time.monotonic() - start, 3)
+            record = {"key": key, "seconds": seconds, "values": values}
+            record["files"] = {path.name: path.stat().st_size for path in outputs}
+            write_atomically(record_path, json.dumps(record).encode())
         self.records[name] = record
         self._on_event(Finished(name, seconds, values))
         return False

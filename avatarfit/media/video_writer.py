@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -198,6 +199,8 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        import av
+
         try:
             if kind is None and not self._count:
                 raise ValueError(f"no picture was written to {self.path}; wanted at least one")
@@ -209,5 +212,7 @@ class VideoWriter:
                 self._container.close()
                 os.replace(self._part, self.path)
         finally:
-            self._container.close()
+            # Closing writes what is buffered; after an error, such as a full disk, that may fail once more.
+            with suppress(av.FFmpegError):
+                self._container.close()
             self._part.unlink(missing_ok=True)

@@ -58,9 +58,10 @@ def folder(tmp_path: Path) -> Path:
     seen[:, : W // 2] = 255
     cv2.imwrite(str(path / "plate_seen.png"), seen)
     manifest = {
-        "format": "avatarfit.clip", "version": 1,
+        "format": "avatarfit.clip", "version": 2,
         "source": {"path": str(source), "sha256": "0" * 64, "size_bytes": source.stat().st_size, "width_px": W,
                    "height_px": H, "frame_rate_hz": RATE, "duration_seconds": 0.96, "audio": None},
+        "view": {"x_px": 0, "y_px": 0, "width_px": W, "height_px": H, "frame_rate_hz": None},
         "camera": {"width_px": W, "height_px": H, "focal_px": 100.0, "center_x_px": W / 2, "center_y_px": H / 2},
         "landmarks": "made up", "blendshapes": {"names": ["eyeBlinkLeft", "jawOpen"]},
         "stages": {"tracks": {"key": "k", "seconds": 1, "values": {}}},
