@@ -67,8 +67,8 @@ class Labeller:
         if window is not None:
             rows, columns, opening = window
             labels[rows, columns][opening] = MOUTH_INTERIOR
-        labels[person < 128] = BACKGROUND
-        return labels
+        assert BACKGROUND == 0
+        return np.asarray(cv2.bitwise_and(labels, cv2.threshold(person, 127, 255, cv2.THRESH_BINARY)[1]))
 
     def _moved(self, sample: Sample, torso: np.ndarray) -> np.ndarray:
         """The former picture's scores, moved to this one's head and, below the chin, to its body."""
@@ -86,9 +86,11 @@ class Labeller:
             body[1, 2] -= first
             size = (width, height - first)
             lower = cv2.warpAffine(former.scores, body, size, borderMode=cv2.BORDER_REPLICATE)
-            share = np.clip((np.arange(height - first)) / max(0.25 * (chin - top), 1), 0, 1).astype(np.float32)
-            part = moved[first:]
-            part[:] = part + share[:, None, None] * (lower.astype(np.float32) - part)
+            seam = int(np.clip(round(0.25 * (chin - top)), 1, height - first))
+            share = (np.arange(seam, dtype=np.float32) / seam)[:, None, None]
+            between = moved[first : first + seam]
+            between[:] = between + share * (lower[:seam].astype(np.float32) - between)
+            moved[first + seam :] = lower[seam:]
         return np.asarray(moved)
 
 
@@ -128,16 +130,17 @@ def _clipped(
 
 
 def _best(scores: np.ndarray) -> np.ndarray:
-    """uint8 [H, W]: the label with the highest score, the earlier one of equals."""
+    """uint8 [H, W]: the label with the highest score; differences below a quarter nat decide nothing."""
     import cv2
 
-    channels = cv2.split(scores)
-    best = channels[0]
-    labels = np.full(best.shape, PARTS[0], np.uint8)
-    for channel, label in zip(channels[1:], PARTS[1:], strict=True):
-        np.copyto(labels, np.uint8(label), where=cv2.compare(channel, best, cv2.CMP_GT).view(bool))
-        best = cv2.max(best, channel)
-    return labels
+    # The channel's number rides in the two lowest bits, so that one maximum finds score and label at once.
+    cv2.bitwise_and(scores, (252, 252, 252, 252), dst=scores)
+    cv2.bitwise_or(scores, (0, 1, 2, 3), dst=scores)
+    first, second, third, fourth = cv2.split(scores)
+    return np.asarray(cv2.LUT(cv2.max(cv2.max(first, second), cv2.max(third, fourth)), _LABEL_OF_LOW_BITS))
+
+
+_LABEL_OF_LOW_BITS = np.tile(np.array(PARTS, np.uint8), 64)
 
 
 def _resized_map(affine_px: np.ndarray, size: tuple[int, int], other: tuple[int, int]) -> np.ndarray:

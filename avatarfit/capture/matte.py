@@ -31,7 +31,7 @@ class RimMatte:
         height, width = plate.shape[:2]
         scale = min(1.0, _SIDE_PX / max(height, width))
         self._size = (max(8, round(width * scale)), max(8, round(height * scale)))
-        self._plate = plate.reshape(-1, 3)
+        self._plate = plate.reshape(-1, 3).astype(np.float32)
         self._small_plate = cv2.resize(plate, self._size, interpolation=cv2.INTER_AREA).astype(np.float32)
         # Full-size pixel indices to small ones, both with centres at + 0.5.
         sx, sy = self._size[0] / width, self._size[1] / height
@@ -51,42 +51,46 @@ class RimMatte:
         band = cv2.resize(1 - inside - outside, mask.shape[::-1], interpolation=cv2.INTER_NEAREST)
         # Off the rim the network is right or wrong as a whole; between is only its doubt.
         out = np.asarray(cv2.LUT(mask, _STRETCH))
-        at = np.flatnonzero(band)
-        if not len(at) or not inside.any() or not outside.any():
+        found = cv2.findNonZero(band)
+        if found is None or not inside.any() or not outside.any():
             return out
-        person, wall = _near(small, inside), _near(small - self._small_plate, outside)
-        # The person's colours beside the rim differ among themselves: the third field tells by how much.
-        power = _near(np.einsum("yxc,yxc->yx", small, small), inside)
-        doubt = power - np.einsum("yxc,yxc->yx", person[..., :3], person[..., :3]) + _COLOR_DEVIATION**2
-        known = (person[..., 3] > _LEAST_SHARE) & (wall[..., 3] > _LEAST_SHARE)
-        fields = np.dstack([doubt, known.astype(np.float32)])
-        rows, columns = np.divmod(at, width)
-        front, back, extra = _sampled((person, wall, fields), self._column[columns], self._row[rows])
+        columns, rows = found[:, 0].T
+        at = rows * width + columns
+        front, back = self._sides(small, inside, outside)
+        front, back = _sampled((front, back), self._column[columns], self._row[rows])
         behind = self._plate[at] + back[:, :3]
         across = front[:, :3] - behind
         length = np.einsum("pc,pc->p", across, across)
         mixture = np.einsum("pc,pc->p", rgb.reshape(-1, 3)[at] - behind, across) / (length + 1)
-        trust = extra[:, 1] * length / (length + extra[:, 0])
+        trust = back[:, 3] * length / (length + front[:, 3])
         flat = out.reshape(-1)
         value = flat[at].astype(np.float32)
         flat[at] = (value + trust * (255 * mixture.clip(0, 1) - value) + np.float32(0.5)).astype(np.uint8)
         return out
 
+    def _sides(self, small: np.ndarray, inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Two float32 [h, w, 4] at the small size: the person's colour close by and the doubt that its variety leaves;
+        the picture's difference from the plate close by and 1 where both sides are close by."""
+        import cv2
+
+        side = (2 * _REACH + 1, 2 * _REACH + 1)
+        person, wall = inside.astype(np.float32), outside.astype(np.float32)
+        power = np.einsum("yxc,yxc->yx", small, small)
+        # Sums of four channels at a time, which is what filters are quick at.
+        masked = cv2.merge([*cv2.split(small), power]) * person[..., None]
+        front = cv2.blur(masked, side)
+        beside = cv2.merge([*cv2.split(small - self._small_plate), np.ones_like(power)]) * wall[..., None]
+        back = cv2.blur(beside, side)
+        share = cv2.blur(person, side)
+        front /= share[..., None] + np.float32(1e-6)
+        front[..., 3] += _COLOR_DEVIATION**2 - np.einsum("yxc,yxc->yx", front[..., :3], front[..., :3])
+        both = (share > _LEAST_SHARE) & (back[..., 3] > _LEAST_SHARE)
+        back /= back[..., 3:] + np.float32(1e-6)
+        back[..., 3] = both
+        return front, back
+
 
 _STRETCH = np.clip((np.arange(256) - 20) * 255 / (235 - 20), 0, 255).round().astype(np.uint8)
-
-
-def _near(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Mean of `picture` over the pixels of `where` close by; of a coloured one float32 [h, w, 4], with their share."""
-    import cv2
-
-    side = (2 * _REACH + 1, 2 * _REACH + 1)
-    weight = where.astype(np.float32)
-    share = cv2.blur(weight, side)
-    least = share + np.float32(1e-6)
-    if picture.ndim == 2:
-        return np.asarray(cv2.blur(picture * weight, side) / least)
-    return np.dstack([cv2.blur(picture * weight[..., None], side) / least[..., None], share])
 
 
 def _sampled(pictures: tuple[np.ndarray, ...], x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:

@@ -33,9 +33,9 @@ _OUTLINE = 2 * LEVELS_PER_NAT
 
 
 def color_index(rgb: np.ndarray) -> np.ndarray:
-    """int32 [H, W], the cell of the colour table, from uint8 [H, W, 3]."""
-    coarse = (rgb >> 3).astype(np.int32)
-    return (coarse[..., 0] * _BINS + coarse[..., 1]) * _BINS + coarse[..., 2]
+    """uint16 [...], the cell of the colour table, from uint8 [..., 3]."""
+    red, green, blue = (rgb[..., k].astype(np.uint16) for k in range(3))
+    return ((red & 0xF8) << 7) | ((green & 0xF8) << 2) | (blue >> 3)
 
 
 def head_map(source_px: np.ndarray, target_px: np.ndarray) -> np.ndarray:
@@ -78,6 +78,7 @@ class PartModel:
 
     def __init__(self, colors: np.ndarray, places: np.ndarray, reference_px: np.ndarray) -> None:
         self.colors, self.places, self.reference_px = colors, places, reference_px
+        self._packed = np.ascontiguousarray(colors).view(np.uint32).ravel()
 
     @classmethod
     def learn(cls, samples: list[Sample]) -> PartModel:
@@ -103,7 +104,8 @@ class PartModel:
         import cv2
 
         height, width = sample.person.shape
-        found = np.take(self.colors, color_index(sample.rgb), axis=0)
+        # Four scores of a byte each are looked up as one number.
+        found = np.take(self._packed, color_index(sample.rgb)).view(np.uint8).reshape(height, width, len(PARTS))
         warp = head_map(self.reference_px, sample.landmarks_px)
         places = cv2.warpAffine(self.places, warp, (width, height), borderMode=cv2.BORDER_REPLICATE)
         found = cv2.blur(cv2.add(found, places), (3, 3))

@@ -99,17 +99,28 @@ class Zones:
         thickness = max(3, int(face_width / 10))
         cv2.polylines(band, [line], False, (1,), thickness=thickness, shift=_SUBPIXEL_BITS)
         outline = fill_polygon(shape, oval) > 0
-        return cls(above, ~above & over_chin, ~above & over_collar & ~neck, outline, core, crown & ~core, neck, throat, band > 0)
+        return cls(
+            above,
+            ~above & over_chin,
+            ~above & over_collar & ~neck,
+            outline,
+            core,
+            crown & ~core,
+            neck,
+            throat,
+            band > 0,
+        )
 
     def bans(self, amount: int) -> np.ndarray:
         """uint8 [h, w, 4]: what to take off the scores of face, hair, neck and torso."""
-        face = np.where(self.above, 0, amount).astype(np.uint8)
-        torso = np.where(self.above, amount, 0).astype(np.uint8)
-        face[self.beside] = _UNLIKELY
-        torso[self.collar] = _UNLIKELY // 2
-        hair = np.where(self.core, amount, np.where(self.throat, _UNLIKELY, 0)).astype(np.uint8)
-        neck = np.where(self.neck, 0, amount).astype(np.uint8)
-        return np.dstack([face, hair, neck, torso])
+        import cv2
+
+        face, hair, neck, torso = (np.zeros(self.above.shape, np.uint8) for _ in range(4))
+        face[~self.above], torso[self.above] = amount, amount
+        face[self.beside], torso[self.collar] = _UNLIKELY, _UNLIKELY // 2
+        hair[self.throat], hair[self.core] = _UNLIKELY, amount
+        neck[~self.neck] = amount
+        return np.asarray(cv2.merge([face, hair, neck, torso]))
 
 
 def face_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

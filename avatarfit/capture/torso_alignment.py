@@ -18,15 +18,24 @@ _KNEE = 0.7
 _INDEPENDENT = 0.05
 _IDENTITY_DEVIATION = 0.03
 _STEP_DEVIATION = 0.004
+_STILL = 0.008
+_MARGIN = 12
+_ENOUGH_PIXELS = 3000
 
 
 def locally_normalised(gray: np.ndarray, radius_px: float) -> np.ndarray:
     """float32 [H, W]: grey levels minus their local mean, over their local deviation (plus a floor against noise)."""
     import cv2
 
+    # Two boxes make a fair bell: of deviation r each spans 2.45 r.
+    side = (max(3, int(2.45 * radius_px)) | 1,) * 2
+
+    def local_mean(picture: np.ndarray) -> np.ndarray:
+        return cv2.blur(cv2.blur(picture, side), side)
+
     value = gray.astype(np.float32)
-    centred = value - cv2.GaussianBlur(value, (0, 0), radius_px)
-    spread = np.sqrt(cv2.GaussianBlur(centred * centred, (0, 0), radius_px))
+    centred = value - local_mean(value)
+    spread = np.sqrt(local_mean(centred * centred))
     return np.asarray(centred / (spread + _FLOOR_LEVELS), np.float32)
 
 
@@ -59,25 +68,33 @@ class TorsoAligner:
         # Full-size pixel index to working index, both with centres at + 0.5.
         sx, sy = self._size[0] / width, self._size[1] / height
         self._down = np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]])
-        self._up = np.linalg.inv(self._down)
-        self._template = self._picture(gray)
         body = cv2.resize((torso > 0).astype(np.uint8), self._size, interpolation=cv2.INTER_NEAREST)
         other = cv2.resize(((person > 0) & (torso == 0)).astype(np.uint8), self._size, interpolation=cv2.INTER_NEAREST)
         around, near = np.ones((7, 7), np.uint8), np.ones((9, 9), np.uint8)
         wanted = (cv2.dilate(body, around) > 0) & (cv2.dilate(other, near) == 0)
         wanted[:3] = wanted[-3:] = False
         wanted[:, :3] = wanted[:, -3:] = False
+        # Only the rows that the torso can reach are looked at.
+        self._first = max(int(np.flatnonzero(wanted.any(axis=1))[0]) - _MARGIN, 0) if wanted.any() else 0
+        self._band = (self._size[0], self._size[1] - self._first)
+        self._down[1, 2] -= self._first
+        self._up = np.linalg.inv(self._down)
+        wanted = wanted[self._first :]
+        if wanted.sum() > 2 * _ENOUGH_PIXELS:
+            wanted = wanted & (np.indices(wanted.shape).sum(axis=0) % 2 == 0)
         self._rows, self._columns = np.nonzero(wanted)
         self._length = max(self._size) / 4
         if not len(self._rows):
             return
+        self._template = self._picture(gray)
         self._middle = np.array([self._columns.mean(), self._rows.mean()])
         across = cv2.Scharr(self._template, cv2.CV_32F, 1, 0)[wanted] / 32
         down = cv2.Scharr(self._template, cv2.CV_32F, 0, 1)[wanted] / 32
         x, y = (self._columns - self._middle[0]) / self._length, (self._rows - self._middle[1]) / self._length
         # Derivatives by the linear part (scaled by the length) and the shift.
         self._steepest = np.stack([across * x, across * y, across, down * x, down * y, down], axis=1).astype(np.float32)
-        self._wanted = wanted
+        self._steepest_t = np.ascontiguousarray(self._steepest.T)
+        self._wanted = np.flatnonzero(wanted)
         self._values = self._template[wanted]
 
     @property
@@ -88,7 +105,7 @@ class TorsoAligner:
     def _picture(self, gray: np.ndarray) -> np.ndarray:
         import cv2
 
-        small = cv2.resize(gray, self._size, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(gray, self._size, interpolation=cv2.INTER_AREA)[self._first :]
         return locally_normalised(small, max(self._size) / 40)
 
     def align(self, gray: np.ndarray, start_px: np.ndarray, former_px: np.ndarray) -> Alignment:
@@ -107,14 +124,14 @@ class TorsoAligner:
         knee = 2 * _KNEE
         for _ in range(_ITERATIONS):
             warped = cv2.warpAffine(
-                picture, affine, self._size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=(1e3,)
+                picture, affine, self._band, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=(1e3,)
             )
-            error = warped[self._wanted] - self._values
-            weight = _INDEPENDENT / (1 + (error / knee) ** 2) ** 2 / _KNEE**2
-            weight[np.abs(error) > 50] = 0  # outside the picture
-            scaled = self._steepest * weight[:, None]
-            normal = (scaled.T @ self._steepest).astype(np.float64)
-            right = (scaled.T @ error).astype(np.float64)
+            error = warped.ravel()[self._wanted] - self._values
+            weight = _INDEPENDENT / np.square(1 + np.square(error * np.float32(1 / knee))) / np.float32(_KNEE**2)
+            weight[error > 50] = 0  # outside the picture
+            scaled = self._steepest_t * weight
+            normal = (scaled @ self._steepest).astype(np.float64)
+            right = (scaled @ error).astype(np.float64)
             # Priors on the linear part: near the former picture's, and not far from none.
             for target, deviation in ((former[:, :2], _STEP_DEVIATION), (np.eye(2), _IDENTITY_DEVIATION)):
                 precision = 1 / (deviation * self._length) ** 2
@@ -130,7 +147,7 @@ class TorsoAligner:
             change[:2, 2] = self._middle + step[:, 2] - change[:2, :2] @ self._middle
             affine = (np.concatenate([affine, [[0, 0, 1]]]) @ np.linalg.inv(change))[:2]
             knee = max(_KNEE, 0.8 * knee)
-            if np.abs(step).max() < 0.005:
+            if np.abs(step).max() < _STILL:
                 break
         full = self._up @ np.concatenate([affine, [[0, 0, 1]]]) @ self._down
         return Alignment(full[:2], float((np.abs(error) < _KNEE).mean()))
