@@ -32,7 +32,7 @@ from avatarfit.capture.stages import (
     told_when_full,
     write_atomically,
 )
-from avatarfit.capture.view_choice import Size, ViewChoice, choose_view, needs_look
+from avatarfit.capture.view_choice import Size, ViewChoice, check_choice, choose_view, needs_look
 from avatarfit.contracts import Camera, HeadPose, InputError
 from avatarfit.contracts.events import Finished, Listener, Note, Progress, Started, silent
 from avatarfit.media import MediaInfo
@@ -79,6 +79,7 @@ def capture_clip(
         raise InputError(f"focal_px came as {focal_px}", "a positive number of pixels", "leave it out for the default")
     if audio_offset != "auto" and not (isinstance(audio_offset, float | int) and abs(audio_offset) <= 10):
         raise InputError(f"audio_offset came as {audio_offset}", "auto, or seconds from -10 to 10", "change it")
+    check_choice(info, size, frame_rate_hz, face)
     landmark_source = choose_source(landmarker, on_event)
     try:
         stages = Stages(folder, on_event)

@@ -24,6 +24,7 @@ _LOOKED_AT_PX = 1280
 _FACES = 6
 _TILE_STEP = 0.5
 _SAVES = 0.8
+_SAME_RATE = 0.002
 # In heights of the face, which the mesh has from hairline to chin: hair above it, shoulders beside and below.
 _ABOVE, _BESIDE, _BELOW = 0.75, 1.05, 1.15
 
@@ -86,8 +87,9 @@ def choose_view(
         InputError: a size or rate that cannot be had.
         FaceError: no face where one is looked for, or fewer than `face`.
     """
-    rate = _checked_rate(info, frame_rate_hz)
-    _check_size(size)
+    check_choice(info, size, frame_rate_hz, face)
+    all_taken = frame_rate_hz is None or frame_rate_hz > info.frame_rate_hz * (1 - _SAME_RATE)
+    rate = None if all_taken else frame_rate_hz
     notes = []
     if rate is not None:
         notes.append(f"{rate:.6g} of {info.frame_rate_hz:.6g} pictures a second are taken, the others dropped evenly")
@@ -102,25 +104,25 @@ def choose_view(
     return ViewChoice(SourceView(**view.to_json() | {"frame_rate_hz": rate}), mark, tuple(notes))
 
 
-def _check_size(size: Size) -> None:
+def check_choice(info: MediaInfo, size: Size, frame_rate_hz: float | None, face: int | None) -> None:
+    """Raise unless `choose_view` can take these of such a clip, as far as its outline tells.
+
+    Raises:
+        InputError: a size, rate or face that cannot be had.
+    """
     if isinstance(size, int) and not SMALLEST_PX <= size <= LARGEST_PX:
         raise InputError(
-            f"the size came as {size}", f"{SMALLEST_PX} to {LARGEST_PX} pixels, or source", "choose such as 512"
+            f"--size came as {size}", f"{SMALLEST_PX} to {LARGEST_PX} pixels, or source", "choose such as 512"
         )
-
-
-def _checked_rate(info: MediaInfo, wanted: float | None) -> float | None:
-    """None where every picture is taken."""
-    if wanted is None:
-        return None
-    if not wanted > 0:
-        raise InputError(f"the frame rate came as {wanted:g}", "a positive number", "choose such as 25")
-    if wanted > info.frame_rate_hz * 1.002:
+    if face is not None and not 1 <= face <= _FACES:
+        raise InputError(f"--face came as {face}", f"1 to {_FACES}", "count the faces from the left")
+    if frame_rate_hz is not None and not frame_rate_hz >= 1:
+        raise InputError(f"--fps came as {frame_rate_hz:g}", "a number from 1 to the clip's own", "choose such as 25")
+    if frame_rate_hz is not None and frame_rate_hz > info.frame_rate_hz * (1 + _SAME_RATE):
         raise InputError(
-            f"{wanted:g} frames a second were asked for and {info.path.name} has {info.frame_rate_hz:.6g}",
-            "its own rate or less, since pictures are not made up", "leave --fps out to take every picture",
+            f"--fps came as {frame_rate_hz:g} and {info.path.name} has {info.frame_rate_hz:.6g} pictures a second",
+            "that or less, since no pictures are made up", "leave --fps out to take every picture",
         )  # fmt: skip
-    return None if wanted > info.frame_rate_hz * 0.998 else wanted
 
 
 def look_over(clip: Path, info: MediaInfo, every_corner: bool = False) -> list[Glance]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 
 def check_output_file(path: Path, suffix: str) -> None:
@@ -73,6 +74,43 @@ def check_clip(path: Path, needs_sound: bool) -> None:
     info = probe(path)
     if needs_sound and not info.has_audio:
         raise SoundError(f"{path} has no sound", "a clip in which the person speaks", "record it with sound")
+
+
+def parse_size(text: str | None) -> int | Literal["source"] | None:
+    """The `size` of `capture_clip` from `--size`.
+
+    Raises:
+        InputError: neither a whole number nor source.
+    """
+    if text is None or text.isdecimal():
+        return None if text is None else int(text)
+    if text == "source":
+        return "source"
+    from avatarfit.contracts import InputError
+
+    raise InputError(f"--size came as {text}", "a whole number of pixels, or source", "choose such as 512")
+
+
+def check_view(path: Path, size: int | Literal["source"] | None, frame_rate_hz: float | None, face: int | None) -> None:
+    """Raise unless a video's pictures can be taken at this size and rate and of this person, as far as its outline
+    tells.
+
+    Raises:
+        InputError: out of range, more pictures a second than the clip has, or a clip folder, which has its own.
+    """
+    from avatarfit.contracts import InputError
+
+    if path.is_dir():
+        for name, value in (("--fps", frame_rate_hz), ("--face", face)):
+            if value is not None:
+                raise InputError(
+                    f"{name} came with a clip folder", "a video", f"give {name} to avatarfit capture, which made it"
+                )
+        return
+    from avatarfit.capture.view_choice import check_choice
+    from avatarfit.media import probe
+
+    check_choice(probe(path), size, frame_rate_hz, face)
 
 
 def parse_audio_offset(text: str) -> float | str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from avatarfit.cli.types import MaybeFloat, MaybeInt, MaybePath
+from avatarfit.cli.types import MaybeFloat, MaybeInt, MaybePath, MaybeSize
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Fit:
     """Folder for measurements, checkpoints, logs, curves and preview.png; NAME.work beside the output if not given."""
     resume: bool = False
     """Go on from the checkpoint in the work folder."""
+    fps: MaybeFloat = None
+    """Take so many of the clip's pictures a second, the others are dropped evenly; all if not given."""
+    face: MaybeInt = None
+    """Which person, counted from the left in the first picture that shows them all; the larger and steadier one if not
+    given."""
     landmarker: str = "auto"
     """A face_landmarker.task's path for finer landmarks and blendshapes, none to do without, auto: where it lies."""
     audio_offset: str = "0"
@@ -49,6 +54,7 @@ class Fit:
             check_output_file,
             check_output_folder,
             check_range,
+            check_view,
             parse_audio_offset,
         )
         from avatarfit.contracts import InputError
@@ -63,6 +69,7 @@ class Fit:
             check_range("--steps", self.steps, 1, 10_000_000)
         if self.size is not None:
             check_range("--size", self.size, 32, 2048)
+        check_view(self.clip, None, self.fps, self.face)
         work = self.work_dir or self.output.with_suffix(".work")
         check_output_folder(work)
         audio_offset = parse_audio_offset(self.audio_offset)
@@ -72,8 +79,8 @@ class Fit:
         with Listeners(work) as on_event:
             fit(
                 self.clip, self.output, size=self.size, minutes=self.minutes, steps=self.steps, preset=self.preset,
-                work_dir=work, seed=self.seed, resume=self.resume, landmarker=self.landmarker,
-                audio_offset=audio_offset, on_event=on_event,
+                work_dir=work, seed=self.seed, resume=self.resume, frame_rate_hz=self.fps, face=self.face,
+                landmarker=self.landmarker, audio_offset=audio_offset, on_event=on_event,
             )  # fmt: skip
         print(f"{self.output} is ready; make it speak: avatarfit drive {self.output} --audio speech.wav -o talking.mp4")
         return 0
@@ -87,6 +94,15 @@ class Capture:
     """The video."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The clip folder to make."""
+    size: MaybeSize = None
+    """The longer side of the pictures to work on, 128 to 2048, about head and shoulders where the clip shows much more;
+    source: the clip's own pictures, whole. If not given: a clip of up to 1024 px as it is, a larger one about head and
+    shoulders, at most 1024 px."""
+    fps: MaybeFloat = None
+    """Take so many of the clip's pictures a second, the others are dropped evenly; all if not given."""
+    face: MaybeInt = None
+    """Which person, counted from the left in the first picture that shows them all; the larger and steadier one if not
+    given."""
     landmarker: str = "auto"
     """A face_landmarker.task's path for finer landmarks and blendshapes, none to do without, auto: where it lies."""
     audio_offset: str = "0"
@@ -94,7 +110,7 @@ class Capture:
 
     def run(self) -> int:
         """Capture; the exit code."""
-        from avatarfit.cli.checks import check_clip, check_output_folder, parse_audio_offset
+        from avatarfit.cli.checks import check_clip, check_output_folder, check_view, parse_audio_offset, parse_size
 
         if self.clip.is_dir():
             from avatarfit.contracts import InputError
@@ -102,6 +118,8 @@ class Capture:
             raise InputError(f"{self.clip} is a folder", "a video file", "give the video itself")
         check_clip(self.clip, needs_sound=False)
         check_output_folder(self.output)
+        size = parse_size(self.size)
+        check_view(self.clip, size, self.fps, self.face)
         audio_offset = parse_audio_offset(self.audio_offset)
         from avatarfit.capture import capture_clip
         from avatarfit.capture.report import REPORT, write_report
@@ -109,11 +127,13 @@ class Capture:
 
         with Listeners() as on_event:
             clip = capture_clip(
-                self.clip, self.output, landmarker=self.landmarker, audio_offset=audio_offset, on_event=on_event
-            )
+                self.clip, self.output, size=size, frame_rate_hz=self.fps, face=self.face, landmarker=self.landmarker,
+                audio_offset=audio_offset, on_event=on_event,
+            )  # fmt: skip
             write_report(clip, on_event)
         print(
-            f"{self.output}: {len(clip)} frames are usable at {clip.frame_rate_hz:g} a second; "
+            f"{self.output}: {len(clip)} frames of {clip.camera.width_px}x{clip.camera.height_px} px are usable, "
+            f"{clip.frame_rate_hz:g} a second; "
             f"what to look at and what to record again: {self.output / REPORT}"
         )
         return 0

@@ -6,6 +6,7 @@ can mend (one line on standard error); 130 stopped by Ctrl-C.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -75,6 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         from avatarfit.contracts import AvatarfitError
 
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" while writing {error.filename}" if error.filename else ""
+            print(f"avatarfit: the disk is full{where}; make room and run the same command again.", file=sys.stderr)
+            return AvatarfitError.exit_code
         if not isinstance(error, AvatarfitError):
             raise
         print(f"avatarfit: {' '.join(str(error).split())}", file=sys.stderr)

@@ -34,6 +34,8 @@ def fit(
     work_dir: Path | str | None = None,
     seed: int = 0,
     resume: bool = False,
+    frame_rate_hz: float | None = None,
+    face: int | None = None,
     landmarker: Path | str = "auto",
     audio_offset: float | str = 0.0,
     on_event: Listener = silent,
@@ -50,7 +52,7 @@ def fit(
         preset: name of a file in configs/, a path to one, or a loaded Preset.
         work_dir: for the clip folder and checkpoints; None puts it beside the output.
         resume: go on from the checkpoint in the work folder.
-        landmarker, audio_offset: as `capture_clip` takes them; a clip folder has its own.
+        frame_rate_hz, face, landmarker, audio_offset: as `capture_clip` takes them; a clip folder has its own.
 
     Raises:
         AvatarfitError: of the kinds that name what is wrong with the input.
@@ -71,7 +73,10 @@ def fit(
     if clip.is_dir():
         folder = ClipFolder.open(clip)
     else:
-        folder = capture_clip(clip, work / "clip", landmarker=landmarker, audio_offset=audio_offset, on_event=on_event)
+        folder = capture_clip(
+            clip, work / "clip", frame_rate_hz=frame_rate_hz, face=face, landmarker=landmarker,
+            audio_offset=audio_offset, on_event=on_event,
+        )  # fmt: skip
     if not clip.is_dir() and not report_is_current(folder):
         write_report(folder, on_event)
     train = slice(0, folder.train_count)
