@@ -27,6 +27,7 @@ _MARKER = "UNFINISHED"
 _JPEG_QUALITY = 98
 _TORSO_REACH = 0.15
 """How far neck and torso are carried on behind the head, in face heights: what a moving head uncovers."""
+_CORE_PX = 5
 _OFF_CENTRE_PX = 0.5
 _IN_FLIGHT = 4
 
@@ -222,16 +223,20 @@ def torso_rgba(rgb: np.ndarray, person: np.ndarray, labels: np.ndarray, landmark
         return out
     out[body, :3] = rgb[body]
     out[body, 3] = person[body]
+    # Rims and slivers are mixed with what lies beside them: only the body's own inside lends its colours.
+    core = cv2.erode(body.astype(np.uint8), np.ones((_CORE_PX, _CORE_PX), np.uint8), borderValue=1) > 0
+    if not core.any():
+        return out
     distance, nearest = cv2.distanceTransformWithLabels(
-        (~body).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+        (~core).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
     reach = _TORSO_REACH * float(face_height_px(landmarks_px[None])[0])
     behind = ~body & (labels != 0) & (distance <= reach)
     color_of = np.zeros((int(nearest.max()) + 1, 3), np.uint8)
-    color_of[nearest[body]] = rgb[body]
-    out[behind, :3] = color_of[nearest[behind]]
-    smooth = cv2.blur(np.ascontiguousarray(out[..., :3]), (5, 5))
-    out[behind, :3] = np.where(out[behind, 3:] == 0, smooth[behind], out[behind, :3])
+    color_of[nearest[core]] = rgb[core]
+    carried = out[..., :3].copy()
+    carried[behind] = color_of[nearest[behind]]
+    out[behind, :3] = cv2.blur(carried, (_CORE_PX, _CORE_PX))[behind]
     out[behind, 3] = 255
     return out
 

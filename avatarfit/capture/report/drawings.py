@@ -145,6 +145,7 @@ def choose_pictures(state: np.ndarray, residual_px: np.ndarray, spread: int, wor
     first = int(np.argmin(np.square(scaled).sum(axis=1)))
     chosen = [first]
     distance = np.square(scaled - scaled[first]).sum(axis=1)
+    distance[first] = -1
     while len(chosen) < min(spread, len(state)):
         chosen.append(int(np.argmax(distance)))
         distance = np.minimum(distance, np.square(scaled - scaled[chosen[-1]]).sum(axis=1))

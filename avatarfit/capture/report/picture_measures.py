@@ -14,7 +14,7 @@ from avatarfit.capture.part_zones import fill_polygon
 
 SAMPLES = 400
 """So many pictures at the most are judged for light and sharpness, evenly spread: enough for a percentile."""
-_EDGE_SAMPLES = 60
+_EDGE_SAMPLES = 40
 _EYES_PX = 96
 """Sharpness is judged with the outer eye corners this far apart, so that a large picture need not be sharp in every
 pixel; a smaller one is judged as it is."""
