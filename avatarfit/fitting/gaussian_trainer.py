@@ -206,8 +206,10 @@ class GaussianTrainer:
         with torch.no_grad():
             attributes = ops.blend(avatar.base, avatar.deltas, still, avatar.group, backend=self.backend)
         attributes.requires_grad_()
-        loss = self._loss(self._project(attributes, frame), frame)
-        loss.backward()
+        size = (self.frames.camera.height_px, self.frames.camera.width_px)
+        image = ops.rasterise(self._project(attributes, frame), *size, backend=self.backend)
+        loss, image_gradient = self._loss(image.detach(), frame)
+        image.backward(image_gradient)
         gradient = attributes.grad
         assert gradient is not None
 
@@ -223,7 +225,7 @@ class GaussianTrainer:
         state.network.step()
         state.network.zero_grad(set_to_none=True)
         state.error += gradient[:, :3].norm(dim=1)
-        return float(loss.detach())
+        return float(loss)
 
     def _project(self, attributes: Tensor, frame: int) -> Tensor:
         c = self.frames.camera
@@ -232,19 +234,16 @@ class GaussianTrainer:
             c.focal_px, c.center_x_px, c.center_y_px, c.width_px, c.height_px, backend=self.backend,
         )  # fmt: skip
 
-    def _loss(self, splats: Tensor, frame: int) -> Tensor:
-        frames = self.frames
-        size = (frames.camera.height_px, frames.camera.width_px)
-        image = ops.rasterise(splats, *size, backend=self.backend)
-        target = torch.from_numpy(frames.rgb[frame].astype(np.float32)).mul_(1 / 255)
-        weight = torch.from_numpy(frames.weight[frame].astype(np.float32)).mul_(1 / WEIGHT_SCALE)
-        loss = ops.l1_dssim(
+    def _loss(self, image: Tensor, frame: int) -> tuple[Tensor, Tensor]:
+        """A picture's loss and its gradient."""
+        target = torch.from_numpy(self.frames.rgb[frame].astype(np.float32)).mul_(1 / 255)
+        weight = torch.from_numpy(self.frames.weight[frame].astype(np.float32)).mul_(1 / WEIGHT_SCALE)
+        loss, gradient = ops.l1_dssim_with_gradient(
             image, target, weight, self.settings.dssim_fraction, background=self.plate, backend=self.backend
         )
-        person = frames.person[frame]
-        sure = torch.from_numpy(((person < 5) | (person > 250)).astype(np.float32))
-        outline = ((image[:, :, 3] - torch.from_numpy(person.astype(np.float32) / 255)).abs() * sure).mean()
-        return loss + self.settings.alpha_weight * outline
+        value, alpha_gradient = outline_loss(image[:, :, 3], torch.from_numpy(self.frames.person[frame]))
+        gradient[:, :, 3].add_(alpha_gradient, alpha=self.settings.alpha_weight)
+        return loss + self.settings.alpha_weight * value, gradient
 
     @torch.no_grad()
     def preview(self) -> np.ndarray:
@@ -298,3 +297,18 @@ class GaussianTrainer:
 def _moments(avatar: GaussianAvatar) -> Moments:
     base, deltas = avatar.base, avatar.deltas
     return torch.zeros_like(base), torch.zeros_like(base), torch.zeros_like(deltas), torch.zeros_like(deltas)
+
+
+def outline_loss(alpha: Tensor, person: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over the picture of |alpha - person| where the matte is sure, and its gradient.
+
+    Args:
+        alpha: float32 [H, W].
+        person: uint8 [H, W], the matte; sure below 5 and above 250.
+
+    Returns:
+        scalar, and float32 [H, W].
+    """
+    difference = alpha - person.float().mul_(1 / 255)
+    difference.mul_((person < 5) | (person > 250))
+    return difference.abs().mean(), difference.sign_().div_(person.numel())

@@ -27,7 +27,7 @@ from avatarfit.ops.backend import Choice, choose
 from avatarfit.ops.blend import blend, blend_reference, blend_weights_grad
 from avatarfit.ops.blend_adam import blend_adam_step_
 from avatarfit.ops.frame import Frame, Gaussians
-from avatarfit.ops.loss import l1_dssim, l1_dssim_reference, ssim_map
+from avatarfit.ops.loss import l1_dssim, l1_dssim_reference, l1_dssim_with_gradient, ssim_map
 from avatarfit.ops.project import project, project_reference, rotation_matrices
 from avatarfit.ops.rasterise import rasterise, rasterise_depth, rasterise_over, rasterise_reference
 from avatarfit.ops.render import render_frame, render_frames
@@ -43,6 +43,7 @@ __all__ = [
     "choose",
     "l1_dssim",
     "l1_dssim_reference",
+    "l1_dssim_with_gradient",
     "project",
     "project_reference",
     "rasterise",

@@ -40,6 +40,15 @@ def l1_dssim(
             nothing, or the loss is not finite (on CUDA the loss is then NaN: it is not waited for).
         BackendError: the backend cannot take these tensors.
     """
+    needs_grad = image.requires_grad and torch.is_grad_enabled()
+    return _l1_dssim(image, target, weight, dssim_fraction, background, needs_grad, backend)[0]
+
+
+def _l1_dssim(
+    image: Tensor, target: Tensor, weight: Tensor, dssim_fraction: float, background: Tensor | None, needs_grad: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """The loss and, from the kernels where it is wanted, its gradient; the reference leaves that to autograd."""
     check("image", image, (None, None, 3 if background is None else 4))
     check("target", target, (*image.shape[:2], 3), image.dtype)
     if background is not None:
@@ -50,16 +59,42 @@ def l1_dssim(
     if not 0 <= dssim_fraction <= 1:
         raise ValueError(f"dssim_fraction came as {dssim_fraction}; wanted 0 to 1")
     if wants_native(backend, image):
-        needs_grad = image.requires_grad and torch.is_grad_enabled()
-        loss: Tensor = torch.ops.avatarfit.l1_dssim(
+        loss, gradient = torch.ops.avatarfit.l1_dssim(
             image, target, weight, background, float(dssim_fraction), needs_grad
-        )[0]
-        return loss
+        )
+        return loss, gradient if needs_grad else None
     if not float(weight.sum()) > 0:
         raise _weight_error()
     if background is not None:
         image = image[..., :3] + (1 - image[..., 3:]) * background
-    return l1_dssim_reference(image, target, weight, dssim_fraction)
+    return l1_dssim_reference(image, target, weight, dssim_fraction), None
+
+
+def l1_dssim_with_gradient(
+    image: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    dssim_fraction: float,
+    *,
+    background: Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """`l1_dssim` and its gradient with respect to the image, for a caller who adds to the gradient before it goes on.
+
+    The kernels find both at once, so autograd would only cost.
+
+    Args, raises:
+        As `l1_dssim`; whether the image requires a gradient does not matter.
+
+    Returns:
+        scalar, and a tensor of the image's shape that is the caller's own. Neither is differentiable.
+    """
+    plain = image.detach().requires_grad_(not wants_native(backend, image))
+    with torch.enable_grad():
+        loss, gradient = _l1_dssim(plain, target, weight, dssim_fraction, background, True, backend)
+    if gradient is None:
+        (gradient,) = torch.autograd.grad(loss, plain)
+    return loss.detach(), gradient
 
 
 def ssim_map(image: Tensor, target: Tensor) -> Tensor:

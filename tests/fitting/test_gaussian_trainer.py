@@ -10,7 +10,7 @@ import torch
 from avatarfit.contracts import Camera, FaceMotion, FileFormatError, HeadPose, Motion, TorsoMotion
 from avatarfit.contracts.events import Event, Note, Progress
 from avatarfit.fitting.frame_store import FrameStore
-from avatarfit.fitting.gaussian_trainer import GaussianSettings, GaussianTrainer
+from avatarfit.fitting.gaussian_trainer import GaussianSettings, GaussianTrainer, outline_loss
 from avatarfit.fitting.initialise import resting_frame
 from avatarfit.fitting.relocation import relocate
 
@@ -145,3 +145,18 @@ def test_nothing_moves_when_nothing_is_dead(scene: tuple) -> None:
     pull = torch.ones(run.state.avatar.count)
     assert relocate(run.state.avatar, run.state.moments, pull, run.state.generator) == 0
     torch.testing.assert_close(run.state.avatar.base, before)
+
+
+def test_the_outline_is_held_where_the_matte_is_sure_and_its_gradient_is_autograds() -> None:
+    random = torch.Generator().manual_seed(0)
+    alpha = torch.rand(9, 7, generator=random).requires_grad_()
+    person = torch.randint(0, 256, (9, 7), generator=random, dtype=torch.uint8)
+    person[0], person[1], person[2] = 0, 255, 128
+    sure = (person < 5) | (person > 250)
+    want = ((alpha - person / 255).abs() * sure).mean()
+    want.backward()
+    value, gradient = outline_loss(alpha.detach(), person)
+    torch.testing.assert_close(value, want.detach())
+    torch.testing.assert_close(gradient, alpha.grad)
+    assert not gradient[2].any()
+    assert gradient[:2].all()

@@ -45,6 +45,23 @@ def test_loss_over_a_background_agrees(isa, relative_error, height, width):
     assert relative_error(got_grad, want_grad) < 5e-6
 
 
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_the_loss_with_its_gradient_is_what_autograd_gives(backend, channels):
+    image, target, weight, background = (t.float() for t in pictures(45, 61, channels))
+    background = background if channels == 4 else None
+    leaf = image.clone().requires_grad_()
+    loss = ops.l1_dssim(leaf, target, weight, 0.3, background=background, backend=backend)
+    loss.backward()
+    for given in (image, leaf):
+        value, gradient = ops.l1_dssim_with_gradient(given, target, weight, 0.3, background=background, backend=backend)
+        assert torch.equal(value, loss.detach())
+        assert torch.equal(gradient, leaf.grad)
+        assert not value.requires_grad
+        assert not gradient.requires_grad
+    assert not image.requires_grad
+
+
 def test_ssim_reference_is_the_definition():
     # One window in the middle of an 11x11 picture, written out by hand.
     x, y, *_ = pictures(11, 11)
