@@ -241,7 +241,7 @@ class GaussianTrainer:
         loss, gradient = ops.l1_dssim_with_gradient(
             image, target, weight, self.settings.dssim_fraction, background=self.plate, backend=self.backend
         )
-        value, alpha_gradient = outline_loss(image[:, :, 3], torch.from_numpy(self.frames.person[frame]))
+        value, alpha_gradient = outline_loss(image[:, :, 3], torch.from_numpy(self.frames.person[frame].copy()))
         gradient[:, :, 3].add_(alpha_gradient, alpha=self.settings.alpha_weight)
         return loss + self.settings.alpha_weight * value, gradient
 
