@@ -19,7 +19,7 @@ import numpy as np
 from avatarfit.capture.face_landmarker import BUNDLE_BLENDSHAPES
 from avatarfit.capture.landmark_source import LandmarkSource
 
-VERSION = 1
+VERSION = 2
 """Of the definitions; capture's stage key holds it."""
 
 ARKIT_NAMES = (*(name for name in BUNDLE_BLENDSHAPES if name != "_neutral"), "tongueOut")
@@ -39,7 +39,8 @@ _BROW_OUTER = {"Left": (300, 276), "Right": (70, 46)}
 _MOUTH_CORNER = {"Left": 291, "Right": 61}
 _INNER_LIPS, _CHIN = (13, 14), 152
 
-_CLOSED = 0.4
+_CLOSED, _LID_EXPONENT = 0.4, 0.8
+"""Both from the synthetic performer's exact lids: the networks draw a half closed eye too open, the mesh more so."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class _Definition:
     """The smallest range from rest to full, in the measure's unit, so that noise of a still face is not blown up."""
     relative: bool = False
     """`least` is a share of the rest level."""
+    exponent: float = 1.0
+    """Of the share of the range, where the measure does not follow the movement in a straight line."""
 
 
 def eye_opening(landmarks_cm: np.ndarray, side: str) -> np.ndarray:
@@ -114,7 +117,9 @@ def _definitions() -> dict[str, _Definition]:
     for side in _SIDES:
         outward = 1 if side == "Left" else -1
         out |= {
-            f"eyeBlink{side}": _Definition(partial(_closure, side=side), 50, 0.65, relative=True),
+            f"eyeBlink{side}": _Definition(
+                partial(_closure, side=side), 50, 0.65, relative=True, exponent=_LID_EXPONENT
+            ),
             f"eyeLookOut{side}": _Definition(partial(_gaze, axis=0, sign=outward), 50, 0.12),
             f"eyeLookIn{side}": _Definition(partial(_gaze, axis=0, sign=-outward), 50, 0.12),
             f"eyeLookUp{side}": _Definition(partial(_gaze, axis=1, sign=-1), 50, 0.12),
@@ -163,7 +168,9 @@ def geometry_blendshapes(landmarks_cm: np.ndarray, fit_count: int) -> Blendshape
         least = definition.least * (abs(rest) if definition.relative else 1)
         ranges.append((rest, _full(measured[:fit_count], rest, least)))
         columns.append(measured)
-    return _scaled(GEOMETRY_NAMES, np.stack(columns, axis=1), np.array(ranges))
+    found = _scaled(GEOMETRY_NAMES, np.stack(columns, axis=1), np.array(ranges))
+    exponents = np.array([definition.exponent for definition in _DEFINITIONS.values()], np.float32)
+    return Blendshapes(found.names, found.values**exponents, found.range)
 
 
 def bundle_blendshapes(scores: np.ndarray, fit_count: int) -> Blendshapes:
@@ -205,8 +212,8 @@ def blinks(names: tuple[str, ...] | list[str], values: np.ndarray) -> np.ndarray
     """Frames in which the eyes are closed: bool [T].
 
     The mean of both eyes' eyeBlink is more than 0.4 of the way from open (its median) to closed (its 99th percentile,
-    or 0.6 above open where the person hardly closes the eyes). 0.4, for the networks draw a half closed eye too open:
-    against the synthetic performer's exact lids it agrees with "more than half closed" best.
+    or 0.6 above open where the person hardly closes the eyes), which agrees best with "more than half closed" of the
+    synthetic performer's exact lids.
 
     Args:
         names, values: as `ClipFolder.blendshapes` returns them.
