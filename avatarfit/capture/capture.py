@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ FOCAL_OVER_LONG_SIDE = 2.34
 """A frontal clip barely shows its focal length (errors change by under 2 % over a factor of ten); a usual lens."""
 
 _RATES_HZ = (10, 12.5, 15, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60)
-_VERSIONS = {"view": 1, "observe": 2, "pose": 3, "register": 1, "masks": 4, "tracks": 2}
+_VERSIONS = {"view": 1, "observe": 2, "pose": 3, "register": 2, "masks": 4, "tracks": 2}
 
 
 def capture_clip(
@@ -95,7 +95,7 @@ def capture_clip(
     view, mark = choice.view, None if choice.face is None else choice.face.within(choice.view)
     working_focal = FOCAL_OVER_LONG_SIDE * max(view.working_width_px, view.working_height_px)
     focal = working_focal if focal_px is None else focal_px * float(view.scale.mean())
-    camera = view.camera(focal, info.width_px, info.height_px)
+    camera = view.camera(focal)
     taken_hz = min(info.frame_rate_hz, view.frame_rate_hz or info.frame_rate_hz)
     settings = PoseSettings()
     keys = {"observe": key_of(sha256, _VERSIONS["observe"], landmark_source.name, view.to_json(), face is not None)}
@@ -192,12 +192,12 @@ def _register(
 ) -> dict[str, float]:
     source_index = load_tensors(pose, ["source_index"])["source_index"]
 
-    def grays() -> Iterator[np.ndarray]:
+    def grays(kept: Collection[int]) -> Iterator[np.ndarray]:
         import cv2
 
-        wanted = set(source_index.tolist())
-        pictures = read_working(clip, view, wanted=wanted.__contains__)
-        for frame, _ in zip(pictures, source_index, strict=False):
+        wanted = source_index[list(kept)].tolist()
+        pictures = read_working(clip, view, wanted=set(wanted).__contains__)
+        for frame, _ in zip(pictures, wanted, strict=False):
             yield cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
 
     return register_clip(grays, pose, camera, settings, face, _ticker("register", len(source_index), on_event))

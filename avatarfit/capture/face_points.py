@@ -40,6 +40,13 @@ BARE_SKIN = (
 )
 """Polygons that show skin on nearly everyone: both cheeks and the middle of the forehead."""
 
+EYES_AND_BROWS = np.array([
+    33, 246, 161, 160, 159, 158, 157, 173, 133, 7, 163, 144, 145, 153, 154, 155,
+    263, 466, 388, 387, 386, 385, 384, 398, 362, 249, 390, 373, 374, 380, 381, 382,
+    70, 63, 105, 66, 107, 55, 65, 52, 53, 46, 300, 293, 334, 296, 336, 285, 295, 282, 283, 276,
+])
+"""Edges of the lids and the brows."""
+
 OUTER_EYE_CORNERS = (33, 263)
 FOREHEAD_TOP, CHIN = 10, 152
 # fmt: on

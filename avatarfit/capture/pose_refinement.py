@@ -1,15 +1,18 @@
-"""Poses that follow the pictures: the bundle adjustment's poses, corrected by matches with a reference picture.
+"""Poses that follow the pictures: every picture's pose, found from the keyframes' skin it shows.
 
-Same unknowns and solver as `pose_solver`, shape held. Every match says where a spot of the rigid face, seen in a
-keyframe, is in another picture; the keyframe's own pose is taken as it stands and brought up to date from sweep to
-sweep. The landmarks only keep the whole from floating.
+Same unknowns and solver as `pose_solver`, but the points are those that `pose_structure` placed, and stay. Flow joins
+neighbours, the acceleration prior steadies what is seen badly, and the landmarks only keep a picture without matches
+from floating.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from avatarfit.capture.face_registration import Registration
+from avatarfit.capture.face_points import OUTER_EYE_CORNERS
+from avatarfit.capture.face_registration import Keyframes
 from avatarfit.capture.pose_solver import (
     PoseSettings,
     RigidSolution,
@@ -22,20 +25,52 @@ from avatarfit.capture.pose_solver import (
     project_with_jacobian,
     recentre,
 )
-from avatarfit.capture.rotations import matrix_of
+from avatarfit.capture.rotations import matrix_of, rotvec_of
 from avatarfit.contracts.geometry import Camera
 
 _LANDMARK_BIAS_PX = 1.5
-_MATCH_DEVIATION_PX = 0.3
 _MATCH_SHARE = 0.5
 _FLOW_SHARE = 0.2
-_MATCH_KNEES_PX = (4.0, 3.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0)
+_MATCH_KNEES_PX = (4.0, 2.0, 1.0, 1.0, 1.0)
+_SHAPE_DEVIATION_CM = 0.1
+_NEIGHBOURS = 4
+_ERROR_REACH = 0.15
+_ERROR_NOISE = 0.5
 _CHUNK = 1024
+
+
+def spread_correction(
+    solution: RigidSolution, state: np.ndarray, frames: np.ndarray, rotation: np.ndarray, translation_cm: np.ndarray
+) -> RigidSolution:
+    """All poses, corrected as the pictures of the likest poses were: the landmark network errs alike where poses are.
+
+    Args:
+        solution: K poses.
+        state: [K, 6], their `pose_distance_state`.
+        frames: int [S], pictures whose poses are known better.
+        rotation, translation_cm: [S, 3, 3], [S, 3], those.
+
+    Returns:
+        The solution with its poses moved.
+    """
+    turn = rotvec_of(rotation @ solution.rotation[frames].transpose(0, 2, 1))
+    shift = translation_cm - solution.translation_cm[frames]
+    distance = np.linalg.norm(state[:, None] - state[frames], axis=2)
+    nearest = np.argsort(distance, axis=1, kind="stable")[:, :_NEIGHBOURS]
+    weight = 1 / (np.take_along_axis(distance, nearest, axis=1) + 0.05) ** 2
+    weight /= weight.sum(axis=1, keepdims=True)
+    turn, shift = (np.einsum("kn,knc->kc", weight, v[nearest]) for v in (turn, shift))
+    return replace(
+        solution, rotation=matrix_of(turn) @ solution.rotation, translation_cm=solution.translation_cm + shift
+    )  # fmt: skip
 
 
 def refine_poses(
     solution: RigidSolution,
-    registration: Registration,
+    keys: Keyframes,
+    spot_deviation_px: np.ndarray,
+    chosen: np.ndarray,
+    found_px: np.ndarray,
     landmarks_px: np.ndarray,
     flow_px: np.ndarray,
     flow_start_px: np.ndarray,
@@ -43,11 +78,14 @@ def refine_poses(
     camera: Camera,
     settings: PoseSettings | None = None,
 ) -> RigidSolution:
-    """The solution with its poses corrected.
+    """Poses and rigid shape of a clip whose keyframes' skin is known in space.
 
     Args:
-        solution: what `solve_poses` found.
-        registration: matches of the same K pictures.
+        solution: poses to start from, and the shape so far.
+        keys: the keyframes.
+        spot_deviation_px: float [C, R], how surely each spot is found.
+        chosen: int [K, N], which keyframes each picture was matched with; -1 for none.
+        found_px: float [K, N, R, 2], `register_faces`.
         landmarks_px: float [K, R, 3], rigid landmarks.
         flow_px, flow_start_px, linked: as for `solve_poses`.
         camera, settings: as for `solve_poses`.
@@ -58,10 +96,12 @@ def refine_poses(
     start = flow_start_px.astype(np.float64)
     linked = linked.copy()
     linked[-1:] = False
-    shape, translation = solution.shape_cm, solution.translation_cm.copy()
+    # A landmark of the keyframes is the spot of the same number in each: its place in space is theirs in the middle.
+    shape, translation = np.median(keys.spots_cm, axis=0), solution.translation_cm.copy()
     base, rotvec = recentre(solution.rotation)
     deviation = np.full(len(shape), s.landmark_deviation_px * px)
     share = 1 / ((_LANDMARK_BIAS_PX * px) ** 2 * float(np.sum(1 / deviation**2)))
+    unit = float(spot_deviation_px.min())
     for knee in _MATCH_KNEES_PX:
         diagonal, gradient, coupling = landmark_terms(
             observed, shape, rotvec, translation, base, camera, deviation, share, px
@@ -70,14 +110,18 @@ def refine_poses(
             diagonal, gradient, coupling, start, flow_px, linked, shape, rotvec, translation, base, camera,
             s.flow_deviation_px * px, _FLOW_SHARE,
         )  # fmt: skip
-        _add_match_terms(diagonal, gradient, registration, shape, rotvec, translation, base, camera, px, knee * px)
+        for slot in range(chosen.shape[1]):
+            _add_match_terms(
+                diagonal, gradient, keys.spots_cm, spot_deviation_px, chosen[:, slot], found_px[:, slot], rotvec,
+                translation, base, camera, knee * 4 * unit,
+            )  # fmt: skip
         step = acceleration_step(diagonal, gradient, coupling, rotvec, translation, linked, s)
         rotvec, translation = rotvec + step[:, :3], translation + step[:, 3:]
     rotation = matrix_of(rotvec) @ base
-    # An error of the reference's pose is now everybody's; the shape takes it up.
+    placed = replace(s, shape_deviation_cm=_SHAPE_DEVIATION_CM)
+    prior = shape
     for _ in range(3):
-        moved, _ = best_shape(observed, shape, solution.shape_cm, rotation, translation, camera, deviation, s, px)
-        shape = moved
+        shape, _ = best_shape(observed, shape, prior, rotation, translation, camera, deviation, placed, px)
     shape, rotation, translation = fix_gauge(shape, solution.shape_cm, rotation, translation)
     projected = camera.project(np.einsum("tij,nj->tni", rotation, shape) + translation[:, None])
     return RigidSolution(
@@ -86,35 +130,31 @@ def refine_poses(
 
 
 def _add_match_terms(
-    diagonal: np.ndarray, gradient: np.ndarray, registration: Registration, shape: np.ndarray, rotvec: np.ndarray,
-    translation: np.ndarray, base: np.ndarray, camera: Camera, px: float, knee_px: float,
+    diagonal: np.ndarray, gradient: np.ndarray, spots_cm: np.ndarray, deviation_px: np.ndarray, key: np.ndarray,
+    found_px: np.ndarray, rotvec: np.ndarray, translation: np.ndarray, base: np.ndarray, camera: Camera,
+    knee_px: float,
 ) -> None:  # fmt: skip
-    keys = np.unique(registration.keyframe[registration.keyframe >= 0])
-    if not len(keys):
-        return
-    where = np.zeros(len(rotvec), np.int64)
-    where[keys] = np.arange(len(keys))
-    at_keys, _ = project_with_jacobian(shape, rotvec[keys], translation[keys], base, camera)
-    for first in range(0, len(rotvec), _CHUNK):
-        part = slice(first, first + _CHUNK)
-        projected, by_pose = project_with_jacobian(shape, rotvec[part], translation[part], base, camera)
-        rows = by_pose.reshape(len(projected), -1, 6)
-        for slot in range(registration.keyframe.shape[1]):
-            key, shift = registration.keyframe[part, slot], registration.shift_px[part, slot]
-            known = (key >= 0)[:, None] & np.isfinite(shift[..., 0])
-            gap = projected - at_keys[where[np.maximum(key, 0)]] - np.nan_to_num(shift)
-            error = np.where(known[..., None], gap, 0)
-            weight = _MATCH_SHARE * known * hard(error, knee_px) / (_MATCH_DEVIATION_PX * px) ** 2
+    for which in np.unique(key[key >= 0]):
+        pictures = np.flatnonzero(key == which)
+        for first in range(0, len(pictures), _CHUNK):
+            part = pictures[first : first + _CHUNK]
+            projected, by_pose = project_with_jacobian(spots_cm[which], rotvec[part], translation[part], base, camera)
+            known = np.isfinite(found_px[part, :, 0])
+            error = np.where(known[..., None], projected - np.nan_to_num(found_px[part]), 0)
+            weight = _MATCH_SHARE * known * hard(error, knee_px) / deviation_px[which] ** 2
+            rows = by_pose.reshape(len(part), -1, 6)
             scaled = rows * np.repeat(weight, 2, axis=1)[..., None]
             diagonal[part] += scaled.transpose(0, 2, 1) @ rows
             gradient[part] += np.einsum("tri,tr->ti", scaled, error.reshape(len(error), -1))
 
 
-def without_shared_error(landmarks_px: np.ndarray, rigid: np.ndarray, projected_px: np.ndarray) -> np.ndarray:
-    """Landmarks freed from the error that all landmarks of a picture share.
+def without_pose_error(landmarks_px: np.ndarray, rigid: np.ndarray, projected_px: np.ndarray) -> np.ndarray:
+    """Landmarks freed of what the network gets wrong about the pose, near where the pose says what is right.
 
-    The network misplaces the whole face by up to a pixel, shifted, turned and scaled. What carries its rigid landmarks
-    onto the pose's projection (a 2-D similarity, robust) carries the others to where they belong.
+    The network's errors depend on the pose and are alike for neighbours on the face, but not for the whole face: one
+    shift or turn of all landmarks would spoil the lips to mend the temples (measured). So the rigid landmarks' errors
+    are spread to their neighbourhood only, by Gaussian-process regression over the mean layout (Rasmussen and Williams
+    2006, eq. 2.25): a landmark far from every rigid one stays as it is.
 
     Args:
         landmarks_px: float32 [K, 478, 3].
@@ -122,22 +162,17 @@ def without_shared_error(landmarks_px: np.ndarray, rigid: np.ndarray, projected_
         projected_px: float [K, R, 2], where the pose has them.
 
     Returns:
-        float32 [K, 478, 3]; z scaled along.
+        float32 [K, 478, 3]; z unchanged.
     """
-    points = landmarks_px[:, rigid, :2].astype(np.float64)
-    z, target = points[..., 0] + 1j * points[..., 1], projected_px[..., 0] + 1j * projected_px[..., 1]
-    weight = np.ones(z.shape)
-    turn = shift = np.zeros(0)
-    for _ in range(4):
-        total = weight.sum(axis=1, keepdims=True)
-        mean, wanted = (weight * z).sum(1, keepdims=True) / total, (weight * target).sum(1, keepdims=True) / total
-        a, b = z - mean, target - wanted
-        turn = (weight * b * a.conj()).sum(1, keepdims=True) / (weight * np.abs(a) ** 2).sum(1, keepdims=True)
-        shift = wanted - turn * mean
-        gap = np.abs(turn * z + shift - target)
-        weight = 1 / (1 + (gap / (2 * np.median(gap, axis=1, keepdims=True) + 1e-9)) ** 2)
-    out = np.empty_like(landmarks_px)
-    moved = turn * (landmarks_px[..., 0] + 1j * landmarks_px[..., 1].astype(np.float64)) + shift
-    out[..., 0], out[..., 1] = moved.real, moved.imag
-    out[..., 2] = landmarks_px[..., 2] * np.abs(turn)
+    layout = landmarks_px[..., :2].mean(axis=0, dtype=np.float64)
+    left, right = OUTER_EYE_CORNERS
+    reach = _ERROR_REACH * float(np.linalg.norm(layout[left] - layout[right]))
+    square = ((layout[:, None] - layout[rigid]) ** 2).sum(axis=2)
+    alike = np.exp(-square / (2 * reach**2))
+    spread = np.linalg.solve(alike[rigid] + _ERROR_NOISE * np.eye(len(rigid)), alike.T).T
+    out = landmarks_px.copy()
+    for first in range(0, len(out), _CHUNK):
+        part = slice(first, first + _CHUNK)
+        error = projected_px[part] - landmarks_px[part][:, rigid, :2]
+        out[part, :, :2] += np.einsum("nr,trc->tnc", spread, error, optimize=True)
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,11 @@ import numpy as np
 from avatarfit.capture.clip_folder import train_count_of
 from avatarfit.capture.face_mesh import Detection, face_size_px
 from avatarfit.capture.face_points import RIGID
-from avatarfit.capture.face_registration import choose_keyframes, pose_distance_state, register_faces
+from avatarfit.capture.face_registration import matching_scale, pose_distance_state, register_faces
 from avatarfit.capture.frame_selection import FaceMark, choose_face, cuts, links, longest_gap, near_duplicates
 from avatarfit.capture.head_frame import place_landmarks, prior_shape_cm
-from avatarfit.capture.pose_refinement import refine_poses, without_shared_error
+from avatarfit.capture.pose_keyframes import solve_keyframes
+from avatarfit.capture.pose_refinement import refine_poses, without_pose_error
 from avatarfit.capture.pose_solver import PoseSettings, RigidSolution, solve_poses
 from avatarfit.capture.rotations import continuous_wxyz
 from avatarfit.capture.stages import load_tensors, save_tensors
@@ -26,6 +27,7 @@ REPEAT, NO_FACE, MISFIT = range(3)
 
 _FEWEST_FRAMES = 12
 _SMALL_FACE_PX = 100
+_KEYS_A_PICTURE = 2
 
 
 def solve_clip(
@@ -124,7 +126,7 @@ def _tell(
 
 
 def register_clip(
-    grays: Callable[[], Iterator[np.ndarray]],
+    grays: Callable[[Collection[int]], Iterable[np.ndarray]],
     pose: Path,
     camera: Camera,
     settings: PoseSettings,
@@ -134,7 +136,7 @@ def register_clip(
     """Corrects the poses by matching pictures, places the landmarks in the head frame, writes `face`; returns figures.
 
     Args:
-        grays: a function that starts an iterator over the kept pictures, uint8 [H, W].
+        grays: called with rising indices of kept pictures, goes through those, uint8 [H, W].
         pose: the file that `solve_clip` wrote.
         camera, settings: as in the solve.
         face: the file to write.
@@ -143,31 +145,27 @@ def register_clip(
     solved = load_tensors(pose)
     solution = RigidSolution(solved["shape_cm"], solved["rotation"], solved["translation_cm"], solved["residual_px"])
     landmarks_px, count = solved["landmarks_px"], len(solved["landmarks_px"])
-    state = pose_distance_state(solution.rotation, solution.translation_cm)
     train = train_count_of(count)
-    reference = int(np.argmin(np.linalg.norm(state[:train] - np.median(state[:train], axis=0), axis=1)))
-    keys = choose_keyframes(state, reference)
-    key_grays = {}
-    for index, gray in enumerate(grays()):
-        if index in keys:
-            key_grays[index] = gray
-        if len(key_grays) == len(keys):
-            break
+    scale = matching_scale(landmarks_px)
+    keys, spot_deviation_px, solution = solve_keyframes(grays, solution, landmarks_px, camera, scale)
+    state = pose_distance_state(solution.rotation, solution.translation_cm)
+    chosen = keys.nearest(state, _KEYS_A_PICTURE)
 
     def counted() -> Iterator[np.ndarray]:
-        for index, gray in enumerate(grays()):
+        for index, gray in enumerate(grays(range(count))):
             yield gray
             if index % 10 == 9:
                 step(index + 1)
 
-    registration = register_faces(
-        counted(), key_grays, reference, state, landmarks_px, solution.project(camera), camera
-    )  # fmt: skip
+    def expected_px(index: int, key: int) -> np.ndarray:
+        return camera.project(keys.spots_cm[key] @ solution.rotation[index].T + solution.translation_cm[index])
+
+    found_px = register_faces(counted(), keys, chosen, expected_px, scale)
     solution = refine_poses(
-        solution, registration, landmarks_px[:, RIGID], solved["flow_px"], solved["flow_start_px"], solved["linked"],
-        camera, settings,
+        solution, keys, spot_deviation_px, chosen, found_px, landmarks_px[:, RIGID], solved["flow_px"],
+        solved["flow_start_px"], solved["linked"], camera, settings,
     )  # fmt: skip
-    corrected = without_shared_error(landmarks_px, RIGID, solution.project(camera))
+    corrected = without_pose_error(landmarks_px, RIGID, solution.project(camera))
     landmarks_cm, solution = place_landmarks(corrected, solution, camera, train)
     error = np.linalg.norm(solution.project(camera) - corrected[:, RIGID, :2], axis=2)
     save_tensors(
@@ -182,7 +180,7 @@ def register_clip(
     )
     return {
         "reprojection_px": float(np.median(error)),
-        "shared_error_px": float(np.sqrt(np.mean(np.sum((corrected - landmarks_px)[..., :2] ** 2, axis=2)))),
-        "matched_share": float(np.isfinite(registration.shift_px[..., 0]).any(axis=1).mean()),
-        "keyframes": float(len(keys)),
+        "corrected_px": float(np.sqrt(np.mean(np.sum((corrected - landmarks_px)[..., :2] ** 2, axis=2)))),
+        "matched_share": float(np.isfinite(found_px[..., 0]).any(axis=1).mean()),
+        "keyframes": float(len(keys.pictures)),
     }
