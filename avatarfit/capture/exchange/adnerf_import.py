@@ -60,7 +60,7 @@ def import_adnerf(
     stages.run(_STAGE, key, [video], lambda: _write_video(listing, video, frame_rate_hz, on_event))
     if listing.missing:
         on_event(Note(_STAGE, f"{listing.missing} numbers have no picture; they are grey in {video.name}"))
-    clip = capture_clip(video, output, focal_px=_focal(listing, on_event), on_event=on_event)
+    clip = capture_clip(video, output, size="source", focal_px=_focal(listing, on_event), on_event=on_event)
     imported = {
         "format": "adnerf",
         "folder": str(folder.resolve()),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from avatarfit.capture.audio_offset import SURE
 from avatarfit.capture.clip_folder import ClipFolder
 from avatarfit.capture.report.advice import LIGHT_CHANGE, Check, advise, light_curve
 from avatarfit.capture.report.charts import Curve, Marks, clock, line_chart
@@ -120,8 +121,7 @@ def _measure(clip: ClipFolder, on_event: Listener) -> _Measured:
     sound = _sound_of(clip)
     kept_seconds = len(clip) / clip.frame_rate_hz
     lost = [r for r in clip.manifest["rejects"] if _REPEATS not in r["reason"]]
-    view = clip.manifest.get("view")
-    to_source = view["width_px"] / clip.camera.width_px if view else 1.0
+    to_source = clip.manifest["view"]["width_px"] / clip.camera.width_px
     checks = advise(
         kept_seconds, len(lost) / max(len(lost) + len(clip), 1), face, face_height_px(clip.landmarks_px) * to_source,
         edge_gap(clip.landmarks_px, clip.camera), pictures, sound,
@@ -161,12 +161,16 @@ def _page(clip: ClipFolder, m: _Measured) -> str:
 
 def _outline(clip: ClipFolder, m: _Measured) -> str:
     source, camera = clip.manifest["source"], clip.camera
-    rows = [
-        ("Clip", f"{source['width_px']} x {source['height_px']} px, {source['duration_seconds']:.1f} s at "
-                 f"{source['file_frame_rate_hz']:.4g} pictures a second"),
+    told = [
+        f"{source['width_px']} x {source['height_px']} px", f"{source['duration_seconds']:.1f} s",
+        f"{source['file_frame_rate_hz']:.4g} pictures a second",
+        *(["turned upright"] if source["rotation_degrees"] else []),
+        *(["deinterlaced"] if source["interlaced"] else []),
+        *([f"{source['dynamic_range'].upper()}, mapped to SDR"] if source["dynamic_range"] != "sdr" else []),
     ]  # fmt: skip
-    view = clip.manifest.get("view")
-    if view and (view["width_px"], view["height_px"]) != (source["width_px"], source["height_px"]):
+    rows = [("Clip", ", ".join(told))]
+    view = clip.manifest["view"]
+    if (view["width_px"], view["height_px"]) != (source["width_px"], source["height_px"]):
         rows.append(("Part taken", f"{view['width_px']} x {view['height_px']} px from {view['x_px']}, {view['y_px']}"))
     if (camera.width_px, camera.height_px) != (source["width_px"], source["height_px"]):
         rows.append(("Working size", f"{camera.width_px} x {camera.height_px} px"))
@@ -185,7 +189,19 @@ def _outline(clip: ClipFolder, m: _Measured) -> str:
         ),
         ("Blinks", f"{len(m.face.blinks)}, {60 * len(m.face.blinks) / max(m.kept_seconds, 1e-6):.0f} a minute"),
     ]
+    if m.sound is not None:
+        rows.insert(-1, ("Sound against mouth", _offset(clip)))
     return facts(rows)
+
+
+def _offset(clip: ClipFolder) -> str:
+    """What capture found about the sound being early or late."""
+    offset, sure = clip.manifest.get("audio_offset_seconds"), clip.manifest.get("audio_offset_confidence")
+    if offset is None or sure is None or sure < SURE:
+        return "whether it is in step cannot be told"
+    moved = clip.manifest["audio_shift_seconds"]
+    said = f"{abs(offset) * 1000:.0f} ms {'after' if offset > 0 else 'before'} it in the file"
+    return said + (f", moved by {-moved * 1000:+.0f} ms" if moved else "")
 
 
 def _again(failed: list[Check]) -> str:
