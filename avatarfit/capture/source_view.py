@@ -68,10 +68,14 @@ class SourceView:
         """Points [..., 2] of the upright source picture, in the working picture; pixel centres at + 0.5 in both."""
         return (points_px - (self.x_px, self.y_px)) * self.scale
 
-    def camera(self, focal_px: float, source_width_px: int, source_height_px: int) -> Camera:
-        """The working picture's camera; the optical axis goes through the middle of the whole source picture."""
-        x, y = self.to_working(np.array([source_width_px / 2, source_height_px / 2]))
-        return Camera(self.working_width_px, self.working_height_px, focal_px, float(x), float(y))
+    def camera(self, focal_px: float) -> Camera:
+        """The working picture's camera, as if it had been turned to the person: its axis goes through the middle.
+
+        A crop beside the source's middle is then seen a little askew, which a constant turn of the head takes up; with
+        a focal length that nobody knows, the true axis would be no nearer to the truth.
+        """
+        width, height = self.working_width_px, self.working_height_px
+        return Camera(width, height, focal_px, width / 2, height / 2)
 
     def picker(self) -> Callable[[float], bool]:
         """A function to be asked with each source picture's time, in order: whether it is taken.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -133,8 +134,6 @@ def look_over(clip: Path, info: MediaInfo, every_corner: bool = False) -> list[G
         every_corner: look at overlapping squares of each picture as well, in which small faces are larger; without it
             only where the whole picture shows none.
     """
-    import mediapipe as mp
-
     from avatarfit.capture.native_logs import quiet_native_stderr
 
     scale = min(1.0, _LOOKED_AT_PX / max(info.width_px, info.height_px))
@@ -142,10 +141,11 @@ def look_over(clip: Path, info: MediaInfo, every_corner: bool = False) -> list[G
     to_source = np.array([info.width_px / size[0], info.height_px / size[1], info.width_px / size[0]], np.float32)
     times = np.linspace(0, max(info.duration_seconds - 1 / info.frame_rate_hz, 0), _LOOKS)
     glances = []
-    with (
-        quiet_native_stderr(),
-        mp.solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=_FACES) as network,
-    ):
+    with ExitStack() as closing:
+        closing.enter_context(quiet_native_stderr())  # before mediapipe loads, which decides then what it says
+        import mediapipe as mp
+
+        network = closing.enter_context(mp.solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=_FACES))
         for frame in read_pictures_at(clip, times.tolist(), size):
             tiles = _tiles(*size)
             faces = _faces_in(network, frame.rgb, tiles[:1])
