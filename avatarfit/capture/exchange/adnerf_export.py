@@ -224,7 +224,7 @@ def torso_rgba(rgb: np.ndarray, person: np.ndarray, labels: np.ndarray, landmark
     out[body, :3] = rgb[body]
     out[body, 3] = person[body]
     # Rims and slivers are mixed with what lies beside them: only the body's own inside lends its colours.
-    core = cv2.erode(body.astype(np.uint8), np.ones((_CORE_PX, _CORE_PX), np.uint8), borderValue=1) > 0
+    core = cv2.erode(body.astype(np.uint8), np.ones((_CORE_PX, _CORE_PX), np.uint8), borderValue=(1,)) > 0
     if not core.any():
         return out
     distance, nearest = cv2.distanceTransformWithLabels(
