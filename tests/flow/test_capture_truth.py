@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -11,6 +13,8 @@ from scipy.spatial.transform import Rotation
 
 from avatarfit.capture import ClipFolder, capture_clip
 from avatarfit.capture.clip_folder import HEAD, TORSO
+from avatarfit.capture.face_points import RIGID
+from avatarfit.capture.pose_measure import measure_pose
 from avatarfit.performer import Performer, write_sample_clip
 
 SECONDS, RATE_HZ, SIZE = 4.0, 25.0, 256
@@ -36,7 +40,8 @@ def test_head_pose(truth_and_clip: tuple[dict[str, np.ndarray], ClipFolder]) -> 
     # Which way a head faces "squarely" is a convention; the turn between the two frames is one for the whole clip.
     frame = true.inv() * solved
     error_degrees = np.degrees((frame.mean().inv() * frame).magnitude())
-    assert np.median(error_degrees) < 1.5
+    assert np.median(error_degrees) < 0.3
+    assert np.quantile(error_degrees, 0.95) < 0.6
     shift = head.translation_cm - truth["head_translation_cm"]
     distance = truth["head_translation_cm"][:, 2]
     assert np.median(np.linalg.norm(shift, axis=1) / distance) < 0.005
@@ -44,8 +49,27 @@ def test_head_pose(truth_and_clip: tuple[dict[str, np.ndarray], ClipFolder]) -> 
 
 def test_landmarks(truth_and_clip: tuple[dict[str, np.ndarray], ClipFolder]) -> None:
     truth, clip = truth_and_clip
-    error_px = np.linalg.norm(clip.landmarks_px[:, :, :2] - truth["landmarks_px"][:, :, :2], axis=2)
-    assert np.median(error_px) < 1.2
+    error_px = (clip.landmarks_px[:, :, :2] - truth["landmarks_px"][:, :, :2]) * (512 / SIZE)
+    assert np.median(np.linalg.norm(error_px, axis=2)) < 2.0
+    # Where on a forehead a landmark lies is the network's own idea; that it stays there is the pose's doing.
+    moving_px = error_px - error_px.mean(axis=0)
+    assert np.median(np.linalg.norm(moving_px[:, RIGID], axis=2)) < 1.0
+    assert np.median(np.linalg.norm(moving_px, axis=2)) < 1.1
+
+
+def test_the_pose_moves_as_skin_it_was_not_solved_on(truth_and_clip: tuple[dict[str, np.ndarray], ClipFolder]) -> None:
+    _, clip = truth_and_clip
+
+    def grays() -> Iterator[np.ndarray]:
+        for frame in clip.frames():
+            yield cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
+
+    step, second = measure_pose(
+        grays, clip.motion().head, clip.landmarks_cm, clip.landmarks_px, clip.camera, frames_apart=(1, 25)
+    )
+    assert step.rms_px < 0.2
+    assert step.shared_px < 0.1
+    assert second.rms_px < 0.9
 
 
 def test_torso_motion(truth_and_clip: tuple[dict[str, np.ndarray], ClipFolder]) -> None:
