@@ -27,8 +27,7 @@ from safetensors import safe_open
 from avatarfit.capture import ClipFolder
 from avatarfit.capture.clip_folder import BACKGROUND, FACE, HAIR, HEAD, MOUTH_INTERIOR, NECK, TORSO
 from avatarfit.capture.face_points import CHIN
-from avatarfit.capture.labels import between_maps
-from avatarfit.capture.part_model import head_map
+from avatarfit.capture.picture_maps import between_maps, head_map
 
 NAMES = {
     BACKGROUND: "background", FACE: "face", NECK: "neck", TORSO: "torso", MOUTH_INTERIOR: "mouth_interior",

@@ -13,8 +13,9 @@ import numpy as np
 
 from avatarfit.capture.clip_folder import BACKGROUND, MOUTH_INTERIOR
 from avatarfit.capture.face_points import CHIN, FOREHEAD_TOP, INNER_LIPS
-from avatarfit.capture.part_model import PARTS, PartModel, Sample, head_map
+from avatarfit.capture.part_model import PARTS, PartModel, Sample
 from avatarfit.capture.part_zones import Zones
+from avatarfit.capture.picture_maps import between_maps, head_map, resized_map
 
 _CARRIED = 0.6
 _FINE = 8
@@ -57,7 +58,7 @@ class Labeller:
         sample = Sample.of(rgb, landmarks_px, person)
         scores = self._model.scores(sample, Zones.of(sample.landmarks_px, sample.person.shape))
         small = sample.person.shape[::-1]
-        torso = _resized_map(np.eye(2, 3) if torso_px is None else torso_px, (width, height), small)
+        torso = resized_map(np.eye(2, 3) if torso_px is None else torso_px, (width, height), small)
         if self._former is not None:
             scores = cv2.addWeighted(scores, 1 - _CARRIED, self._moved(sample, torso), _CARRIED, 0)
         self._former = _Former(scores, sample.landmarks_px, torso)
@@ -92,12 +93,6 @@ class Labeller:
             between[:] = between + share * (lower[:seam].astype(np.float32) - between)
             moved[first + seam :] = lower[seam:]
         return np.asarray(moved)
-
-
-def between_maps(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The map [2, 3] from `source`'s picture to `target`'s, both given as maps from one reference."""
-    linear = target[:, :2] @ np.linalg.inv(source[:, :2])
-    return np.concatenate([linear, (target[:, 2] - linear @ source[:, 2])[:, None]], axis=1)
 
 
 def mouth_opening(landmarks_px: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
@@ -141,11 +136,3 @@ def _best(scores: np.ndarray) -> np.ndarray:
 
 
 _LABEL_OF_LOW_BITS = np.tile(np.array(PARTS, np.uint8), 64)
-
-
-def _resized_map(affine_px: np.ndarray, size: tuple[int, int], other: tuple[int, int]) -> np.ndarray:
-    """A map of pixel indices at one size, as one at another; centres lie at + 0.5."""
-    sx, sy = other[0] / size[0], other[1] / size[1]
-    down = np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]])
-    full = down @ np.concatenate([affine_px, [[0, 0, 1]]]) @ np.linalg.inv(down)
-    return np.asarray(full[:2])

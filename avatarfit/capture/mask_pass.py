@@ -1,7 +1,7 @@
 """The pass that looks at every kept picture once more: torso motion, person alpha and labels.
 
-Decoding runs in the caller's thread; tracking, parsing and coding in one thread each, at most a handful of pictures
-apart.
+Decoding runs in the caller's thread; tracking, matting, labelling and coding in one thread each, at most a handful of
+pictures apart.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 
 from avatarfit.capture.clip_sample import KeptFrames, Sampled
 from avatarfit.capture.face_points import CHIN, FOREHEAD_TOP
-from avatarfit.capture.labels import Labeller, between_maps
+from avatarfit.capture.labels import Labeller
 from avatarfit.capture.matte import RimMatte
-from avatarfit.capture.part_model import head_map
 from avatarfit.capture.person_alpha import AlphaSteadier
+from avatarfit.capture.picture_maps import between_maps, head_map
 from avatarfit.capture.torso_registration import normalised, rested
 from avatarfit.capture.torso_tracker import TorsoPlace, TorsoTracker
 from avatarfit.media import VideoWriter
@@ -38,7 +38,7 @@ class _Seen:
 
 
 class _Parser:
-    """Alpha and labels of pictures in time order."""
+    """Alpha, then labels, of pictures in time order; the two may run in a thread each."""
 
     def __init__(self, kept: KeptFrames, sampled: Sampled) -> None:
         self._landmarks_px = kept.landmarks_px
@@ -46,8 +46,8 @@ class _Parser:
         self._matte, self._labeller = RimMatte(sampled.plate), Labeller(sampled.parts)
         self._follow_torso = sampled.torso.usable
 
-    def parse(self, at: int, around: list[tuple[int, _Seen]]) -> tuple[np.ndarray, np.ndarray]:
-        """(alpha, labels), both uint8 [H, W], of picture `at`, the middle one of the five in `around`."""
+    def alpha(self, at: int, around: list[tuple[int, _Seen]]) -> np.ndarray:
+        """uint8 [H, W], of picture `at`, the middle one of the five in `around`."""
         points = self._landmarks_px
         here = around[_REACH][1]
         heads = [np.eye(2, 3) if k == at else head_map(points[k], points[at]) for k, _ in around]
@@ -58,9 +58,12 @@ class _Parser:
         chin, top = float(points[at, CHIN, 1]), float(points[at, FOREHEAD_TOP, 1])
         seam = chin, chin + 0.25 * (chin - top)
         steadied = self._steadier.steady([seen.mask for _, seen in around], heads, bodies, seam)
-        alpha = self._matte.refine(here.rgb, steadied)
+        return self._matte.refine(here.rgb, steadied)
+
+    def labels(self, at: int, here: _Seen, alpha: Future[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """(alpha, labels), both uint8 [H, W], of picture `at`."""
         body = here.torso.affine_px if self._follow_torso else None
-        return alpha, self._labeller.label(here.rgb, points[at], alpha, body)
+        return alpha.result(), self._labeller.label(here.rgb, self._landmarks_px[at], alpha.result(), body)
 
 
 def _place(tracker: TorsoTracker, rgb: np.ndarray, mask: np.ndarray) -> _Seen:
@@ -86,7 +89,8 @@ def write_masks(
         VideoWriter(person_path, *size, frame_rate_hz, codec="ffv1", pixel="gray8") as person,
         VideoWriter(labels_path, *size, frame_rate_hz, codec="ffv1", pixel="gray8") as labels_out,
         ThreadPoolExecutor(1) as tracking,
-        ThreadPoolExecutor(1) as parsing,
+        ThreadPoolExecutor(1) as matting,
+        ThreadPoolExecutor(1) as labelling,
         ThreadPoolExecutor(1) as coding,
     ):
         placed: deque[Future[_Seen]] = deque()
@@ -114,7 +118,8 @@ def write_masks(
             """Has a picture parsed; the window holds its neighbours. Beyond the clip's ends, the last ones stand in."""
             first, last = window[0][0], window[-1][0]
             around = [window[min(max(at + d, first), last) - first] for d in range(-_REACH, _REACH + 1)]
-            parsed.append(parsing.submit(parser.parse, at, around))
+            alpha = matting.submit(parser.alpha, at, around)
+            parsed.append(labelling.submit(parser.labels, at, around[_REACH][1], alpha))
             if at >= _REACH:
                 window.popleft()
             pass_on(_IN_FLIGHT)

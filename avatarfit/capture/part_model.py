@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from avatarfit.capture.clip_folder import FACE, HAIR, NECK, TORSO
-from avatarfit.capture.face_points import BARE_SKIN, CHIN, FOREHEAD_TOP, RIGID
+from avatarfit.capture.face_points import BARE_SKIN, CHIN, FOREHEAD_TOP
 from avatarfit.capture.part_zones import Zones, fill_polygon, working_scale
+from avatarfit.capture.picture_maps import head_map
 
 PARTS = (FACE, HAIR, NECK, TORSO)
 """The labels that colour and place decide, in the order of the scores' channels."""
@@ -36,12 +37,6 @@ def color_index(rgb: np.ndarray) -> np.ndarray:
     """uint16 [...], the cell of the colour table, from uint8 [..., 3]."""
     red, green, blue = (rgb[..., k].astype(np.uint16) for k in range(3))
     return ((red & 0xF8) << 7) | ((green & 0xF8) << 2) | (blue >> 3)
-
-
-def head_map(source_px: np.ndarray, target_px: np.ndarray) -> np.ndarray:
-    """float64 [2, 3]: the map of pixel indices that takes the rigid landmarks [478, 2+] of one picture to another's."""
-    design = np.concatenate([source_px[RIGID, :2] - 0.5, np.ones((len(RIGID), 1))], axis=1)
-    return np.linalg.lstsq(design, target_px[RIGID, :2].astype(np.float64) - 0.5, rcond=None)[0].T
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from avatarfit.capture.picture_maps import resized_map
+
 NETWORK_SIDE_PX = 256
 """The network's own picture size; its mask holds no finer detail."""
 
@@ -53,10 +55,6 @@ class AlphaSteadier:
     """
 
     def __init__(self, width_px: int, height_px: int) -> None:
-        # Clip pixel indices to mask pixel indices, with both grids' centres at + 0.5.
-        scale = np.array([NETWORK_SIDE_PX / width_px, NETWORK_SIDE_PX / height_px])
-        self._to_mask = np.array([[scale[0], 0, scale[0] / 2 - 0.5], [0, scale[1], scale[1] / 2 - 0.5], [0, 0, 1]])
-        self._from_mask = np.linalg.inv(self._to_mask)
         self._size = (width_px, height_px)
 
     def steady(
@@ -72,7 +70,9 @@ class AlphaSteadier:
         """
         import cv2
 
-        first, last = (int(np.clip(np.floor(row * self._to_mask[1, 1]), 0, NETWORK_SIDE_PX)) for row in seam_px)
+        first, last = (
+            int(np.clip(np.floor(row * NETWORK_SIDE_PX / self._size[1]), 0, NETWORK_SIDE_PX)) for row in seam_px
+        )
         last = max(last, first + 1)
         upper = median_of_five([self._moved(m, a, 0, last) for m, a in zip(masks, head_maps, strict=True)])
         if first >= NETWORK_SIDE_PX:
@@ -91,9 +91,9 @@ class AlphaSteadier:
         """Rows `first` to before `last` of a mask that was moved."""
         import cv2
 
-        full = self._to_mask @ np.concatenate([affine, [[0, 0, 1]]]) @ self._from_mask
+        small = resized_map(affine, self._size, (NETWORK_SIDE_PX, NETWORK_SIDE_PX))
         last = min(last, NETWORK_SIDE_PX)
-        if np.abs(full - np.eye(3)).max() < 1e-6:
+        if np.abs(small - np.eye(2, 3)).max() < 1e-6:
             return mask[first:last]
-        full[1, 2] -= first
-        return cv2.warpAffine(mask, full[:2], (NETWORK_SIDE_PX, last - first), borderMode=cv2.BORDER_REPLICATE)
+        small[1, 2] -= first
+        return cv2.warpAffine(mask, small, (NETWORK_SIDE_PX, last - first), borderMode=cv2.BORDER_REPLICATE)

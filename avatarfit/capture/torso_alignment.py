@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from avatarfit.capture.picture_maps import chained, inverse_map, scaled_map
+
 _SIDE_PX = 256
 _ITERATIONS = 10
 _FLOOR_LEVELS = 3.0
@@ -66,8 +68,7 @@ class TorsoAligner:
         scale = min(1.0, _SIDE_PX / max(height, width))
         self._size = (max(8, round(width * scale)), max(8, round(height * scale)))
         # Full-size pixel index to working index, both with centres at + 0.5.
-        sx, sy = self._size[0] / width, self._size[1] / height
-        self._down = np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]])
+        self._down = scaled_map((width, height), self._size)
         body = cv2.resize((torso > 0).astype(np.uint8), self._size, interpolation=cv2.INTER_NEAREST)
         other = cv2.resize(((person > 0) & (torso == 0)).astype(np.uint8), self._size, interpolation=cv2.INTER_NEAREST)
         around, near = np.ones((7, 7), np.uint8), np.ones((9, 9), np.uint8)
@@ -78,7 +79,7 @@ class TorsoAligner:
         self._first = max(int(np.flatnonzero(wanted.any(axis=1))[0]) - _MARGIN, 0) if wanted.any() else 0
         self._band = (self._size[0], self._size[1] - self._first)
         self._down[1, 2] -= self._first
-        self._up = np.linalg.inv(self._down)
+        self._up = inverse_map(self._down)
         wanted = wanted[self._first :]
         if wanted.sum() > 2 * _ENOUGH_PIXELS:
             wanted = wanted & (np.indices(wanted.shape).sum(axis=0) % 2 == 0)
@@ -130,8 +131,9 @@ class TorsoAligner:
             weight = _INDEPENDENT / np.square(1 + np.square(error * np.float32(1 / knee))) / np.float32(_KNEE**2)
             weight[error > 50] = 0  # outside the picture
             scaled = self._steepest_t * weight
-            normal = (scaled @ self._steepest).astype(np.float64)
-            right = (scaled @ error).astype(np.float64)
+            # OpenCV's product, for numpy's would wake BLAS's threads at every step.
+            normal = cv2.gemm(scaled, self._steepest, 1, None, 0).astype(np.float64)
+            right = cv2.gemm(scaled, error[:, None], 1, None, 0)[:, 0].astype(np.float64)
             # Priors on the linear part: near the former picture's, and not far from none.
             for target, deviation in ((former[:, :2], _STEP_DEVIATION), (np.eye(2), _IDENTITY_DEVIATION)):
                 precision = 1 / (deviation * self._length) ** 2
@@ -141,16 +143,15 @@ class TorsoAligner:
                         k = 3 * row + column
                         normal[k, k] += precision
                         right[k] += precision * gap[row, column]
-            step = np.linalg.solve(normal + 1e-9 * np.eye(6), right).reshape(2, 3)
-            change = np.eye(3)
-            change[:2, :2] += step[:, :2] / self._length
-            change[:2, 2] = self._middle + step[:, 2] - change[:2, :2] @ self._middle
-            affine = (np.concatenate([affine, [[0, 0, 1]]]) @ np.linalg.inv(change))[:2]
+            step = cv2.solve(normal + 1e-9 * np.eye(6), right, flags=cv2.DECOMP_CHOLESKY)[1].reshape(2, 3)
+            change = np.eye(2, 3)
+            change[:, :2] += step[:, :2] / self._length
+            change[:, 2] = self._middle + step[:, 2] - (change[:, :2] * self._middle).sum(axis=1)
+            affine = chained(inverse_map(change), affine)
             knee = max(_KNEE, 0.8 * knee)
             if np.abs(step).max() < _STILL:
                 break
-        full = self._up @ np.concatenate([affine, [[0, 0, 1]]]) @ self._down
-        return Alignment(full[:2], float((np.abs(error) < _KNEE).mean()))
+        return Alignment(chained(chained(self._down, affine), self._up), float((np.abs(error) < _KNEE).mean()))
 
     def _inside(self, affine_px: np.ndarray) -> np.ndarray:
-        return (self._down @ np.concatenate([affine_px, [[0, 0, 1]]]) @ self._up)[:2]
+        return chained(chained(self._up, affine_px), self._down)
