@@ -17,6 +17,7 @@ from avatarfit.capture import clip_folder as files
 from avatarfit.capture.clip_folder import ClipFolder, train_count_of
 from avatarfit.capture.clip_notes import source_json, tell_cut_off, tell_length, tell_reading, tell_sound
 from avatarfit.capture.clip_sample import KeptFrames, sample_clip
+from avatarfit.capture.expression_fit import unexplained_px
 from avatarfit.capture.landmark_source import LandmarkSource, choose_source
 from avatarfit.capture.mask_pass import write_masks
 from avatarfit.capture.observe_stage import observe_clip
@@ -42,7 +43,7 @@ FOCAL_OVER_LONG_SIDE = 2.34
 """A frontal clip barely shows its focal length (errors change by under 2 % over a factor of ten); a usual lens."""
 
 _RATES_HZ = (10, 12.5, 15, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60)
-_VERSIONS = {"view": 1, "observe": 2, "pose": 3, "register": 2, "masks": 4, "tracks": 2}
+_VERSIONS = {"view": 1, "observe": 2, "pose": 3, "register": 2, "masks": 4, "tracks": 3}
 
 
 def capture_clip(
@@ -139,7 +140,10 @@ def capture_clip(
         [folder / files.PERSON, folder / files.LABELS, folder / files.PLATE, folder / files.PLATE_SEEN, torso],
         lambda: _masks(clip_path, view, raw_alpha, solved, camera, rate_hz, folder, torso, on_event),
     )  # fmt: skip
-    stages.run("tracks", keys["tracks"], [folder / files.TRACKS], lambda: _tracks(solved, torso, folder / files.TRACKS))
+    stages.run(
+        "tracks", keys["tracks"], [folder / files.TRACKS],
+        lambda: _tracks(solved, torso, camera, folder / files.TRACKS),
+    )  # fmt: skip
     span = sound_span(clip_path)
     tell_sound(clip_path.name, span, float(solved["source_pts_seconds"][-1]) + 1 / info.frame_rate_hz, on_event)
     tell_length(solved["pts_seconds"], rate_hz, on_event)
@@ -241,7 +245,7 @@ def _masks(
     return values | {"plate_seen_share": float(sampled.plate_seen.mean())}
 
 
-def _tracks(solved: dict[str, np.ndarray], torso: Path, path: Path) -> dict[str, float]:
+def _tracks(solved: dict[str, np.ndarray], torso: Path, camera: Camera, path: Path) -> dict[str, float]:
     landmarks_cm = solved["landmarks_cm"]
     train = train_count_of(len(landmarks_cm))
     rig = Rig.fit(landmarks_cm[:train])
@@ -258,9 +262,8 @@ def _tracks(solved: dict[str, np.ndarray], torso: Path, path: Path) -> dict[str,
         | {"blendshapes": found.values, "blendshape_range": found.range}
         | {f"rig.{name}": value for name, value in rig.to_tensors().items()},
     )
-    error = (rig.landmarks_cm(face) - landmarks_cm)[:, rig.mouth_indices]
-    return {
-        "mouth_basis_error_cm": float(np.median(np.linalg.norm(error, axis=2))),
+    head = HeadPose(solved["head_rotation_wxyz"], solved["head_translation_cm"])
+    return unexplained_px(rig, face, head, solved["landmarks_px"], camera) | {
         "eyes_closed_share": float(shapes.blinks(found.names, found.values).mean()),
     }
 
