@@ -75,7 +75,9 @@ def place_landmarks(
 
     mean = landmarks_cm[:fit_count].mean(axis=0, dtype=np.float64)
     turn, origin, scale_one = _head_axes(*mean[[*OUTER_EYE_CORNERS, FOREHEAD_TOP, CHIN]])
-    landmarks_cm = (scale_one * (landmarks_cm - origin) @ turn.T).astype(np.float32)
+    for first in range(0, count, _CHUNK):  # in place: a clip's landmarks are the largest thing held
+        part = slice(first, first + _CHUNK)
+        landmarks_cm[part] = scale_one * (landmarks_cm[part] - origin) @ turn.T
     moved = RigidSolution(
         scale_one * (solution.shape_cm - origin) @ turn.T,
         solution.rotation @ turn.T,
@@ -105,9 +107,9 @@ def _on_rays(landmarks_px: np.ndarray, depth: np.ndarray, solution: RigidSolutio
 
 def _expression_depth(plane: np.ndarray, depth: np.ndarray, fit_count: int) -> np.ndarray:
     """Depth [T, N] as its mean plus a ridge regression on the principal components of `plane` [T, N, 2]."""
-    flat = plane.reshape(len(plane), -1)
-    mean, depth_mean = flat[:fit_count].mean(axis=0), np.median(depth[:fit_count], axis=0)
-    centred = flat - mean
+    centred = np.array(plane).reshape(len(plane), -1)
+    depth_mean = np.median(depth[:fit_count], axis=0)
+    centred -= centred[:fit_count].mean(axis=0)
     covariance = centred[:fit_count].T @ centred[:fit_count] / fit_count
     variance, vectors = np.linalg.eigh(covariance.astype(np.float64))
     keep = np.argsort(variance)[::-1][: min(_COMPONENTS, fit_count - 1)]
