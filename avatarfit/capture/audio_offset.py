@@ -27,8 +27,12 @@ SURE = 0.9
 """Confidence from which an offset may be believed."""
 
 _REACH_HOPS = 100
-_MOUTH_LEADS_SECONDS = 0.03
-"""The lips open this much before the sound that belongs to it: 0.02 to 0.05 s on clips that are in step."""
+_MOUTH_LEADS_SECONDS = 0.027
+"""The lips open this much before the sound that belongs to it: 0.010 to 0.035 s on performers of 12 and 24 s, whose
+sound is exactly in step, and 0.036 and 0.047 s on two real clips."""
+
+_ERROR_SECONDS = 0.01
+"""What the method itself may be off by; nobody is told of less than this beyond half a frame."""
 
 _FEWEST_SECONDS = 4.0
 _MOST_SECONDS = 180.0
@@ -91,9 +95,9 @@ def measured_offset(
     Args:
         clip: the video with its sound.
         pts_seconds, landmarks_cm: as in `audio_offset`.
-        frame_rate_hz: the pictures'; half a frame is what nobody sees.
+        frame_rate_hz: the pictures'; within half a frame sound and mouth are in step.
         shift: seconds by which the sound is late and is moved back, or "auto" for the measured ones where they are
-            sure; 0 leaves it.
+            sure and over half a frame; 0 leaves it.
         on_event: told of an offset that is sure and over half a frame, and of what `auto` did.
 
     Returns:
@@ -101,18 +105,19 @@ def measured_offset(
     """
     from avatarfit.media import read_audio
 
+    moved = 0.0 if isinstance(shift, str) else float(shift)
     try:
         found = audio_offset(pts_seconds, landmarks_cm, read_audio(clip))
     except SoundError as cause:  # the pictures are good without it; who needs the sound is told again
         on_event(Note("sound", f"the sound cannot be used: {cause}"))
-        return {"shift_seconds": 0.0}
-    moved = 0.0 if isinstance(shift, str) else float(shift)
+        return {"shift_seconds": moved}
     sure = found is not None and found.confidence >= SURE
-    if shift == "auto" and found is not None and sure:
+    apart = found is not None and abs(found.seconds) > 0.5 / frame_rate_hz + _ERROR_SECONDS
+    if shift == "auto" and found is not None and sure and apart:
         moved = found.seconds
     if found is None or not sure:
         on_event(Note("sound", "whether sound and mouth are in step cannot be told from this clip"))
-    elif abs(found.seconds) > 0.5 / frame_rate_hz or moved:
+    elif apart or moved:
         side = "after" if found.seconds > 0 else "before"
         done = f"it is moved by {-moved * 1000:+.0f} ms" if moved else "--audio-offset auto mends that"
         on_event(Note("sound", f"the sound comes {abs(found.seconds) * 1000:.0f} ms {side} the mouth; {done}"))
@@ -176,6 +181,8 @@ def _summary(shifts_seconds: np.ndarray, sums: np.ndarray) -> AudioOffset:
     blocks = sums.shape[1]
     curve = _correlation(sums.sum(axis=1))
     best = int(np.argmax(curve))
+    if not 0 < best < len(curve) - 1 or not curve[best] > 0:  # no top within reach
+        return AudioOffset(0.0, 0.0, float(max(curve[best], 0.0)))
     draws = rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=_RESAMPLES)
     peaks = shifts_seconds[np.argmax(_correlation(np.einsum("rb,sbc->rsc", draws, sums)), axis=1)]
     confidence = float((np.abs(peaks - shifts_seconds[best]) <= _AGREE_SECONDS + 1e-9).mean())
@@ -190,8 +197,6 @@ def _correlation(sums: np.ndarray) -> np.ndarray:
 
 def _parabola_top(curve: np.ndarray, best: int) -> float:
     """Where between the samples the top lies, in samples from `best`."""
-    if not 0 < best < len(curve) - 1:
-        return 0.0
     before, here, after = curve[best - 1 : best + 2]
     bend = before - 2 * here + after
     return float(0.5 * (before - after) / bend) if bend < 0 else 0.0

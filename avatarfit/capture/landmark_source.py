@@ -8,6 +8,7 @@ clip takes all of its landmarks from one.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -144,6 +145,8 @@ def fetch_bundle(
         return path
     wanted = f"{BUNDLE_FILE} from its official address"
     by_hand = "try again later, or download it elsewhere and give its path with --landmarker"
+    if not url.startswith(("https://", "http://")):
+        raise InputError(f"--url came as {url}", "an address that begins with https:// or http://", "change it")
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +160,7 @@ def fetch_bundle(
     except urllib.error.URLError as cause:
         reason = f"HTTP {cause.code}" if isinstance(cause, urllib.error.HTTPError) else str(cause.reason)
         raise InputError(f"{url} cannot be fetched ({reason})", wanted, by_hand) from cause
-    except ConnectionError as cause:
+    except (ConnectionError, TimeoutError, http.client.HTTPException) as cause:
         raise InputError(f"{url} broke off ({cause})", wanted, by_hand) from cause
     except OSError as cause:
         raise InputError(f"{path} cannot be written ({cause})", "a place to keep the file", by_hand) from cause
