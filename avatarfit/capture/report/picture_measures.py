@@ -20,6 +20,7 @@ _EYES_PX = 96
 pixel; a smaller one is judged as it is."""
 _BLUR_TAPS = 9
 _DIFFERENCE_PX = 128
+_CUT_OVER_NEIGHBOURS = 2.0
 
 
 @dataclass
@@ -83,9 +84,22 @@ def measure_pictures(
     return PictureMeasures(
         sampled, np.array(luma), np.array(blur),
         np.array([head_cut_share(next(clip.masks(k, k + 1))[1]) for k in edges.tolist()]),
-        difference, np.flatnonzero(cuts(difference)).tolist(), shown,
+        difference, new_shots(difference), shown,
         {k: next(clip.masks(k, k + 1)) for k in sorted(wanted)},
     )  # fmt: skip
+
+
+def new_shots(difference: np.ndarray) -> list[int]:
+    """Pictures that begin a new shot: `cuts` among which those are left that the pictures around cannot explain.
+
+    Capture may break its chain of image motion at a quick movement, too; a person should only be told of real cuts.
+    """
+    found = []
+    for k in np.flatnonzero(cuts(difference)).tolist():
+        around = np.delete(difference[max(1, k - 2) : k + 3], min(k - 1, 2))
+        if difference[k] > _CUT_OVER_NEIGHBOURS * around.max():
+            found.append(k)
+    return found
 
 
 def _small_gray(rgb: np.ndarray) -> np.ndarray:
