@@ -98,7 +98,7 @@ class Labeller:
 def mouth_opening(landmarks_px: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     """What the inner lips enclose: bool [h, w], true where at least half of a pixel is, and its first row and column.
 
-    A closed mouth's line is thinner than a pixel and has no interior.
+    Lips less than half a pixel apart enclose nothing.
     """
     import cv2
 
@@ -129,9 +129,8 @@ def _best(scores: np.ndarray) -> np.ndarray:
     import cv2
 
     # The channel's number rides in the two lowest bits, so that one maximum finds score and label at once.
-    cv2.bitwise_and(scores, (252, 252, 252, 252), dst=scores)
-    cv2.bitwise_or(scores, (0, 1, 2, 3), dst=scores)
-    first, second, third, fourth = cv2.split(scores)
+    numbered = [(channel & 252) | np.uint8(k) for k, channel in enumerate(cv2.split(scores))]
+    first, second, third, fourth = numbered
     return np.asarray(cv2.LUT(cv2.max(cv2.max(first, second), cv2.max(third, fourth)), _LABEL_OF_LOW_BITS))
 
 

@@ -27,9 +27,9 @@ _BINS = 32
 _COLOR_RANGE, _PLACE_RANGE = 4.0, 4.0
 _BAN = 160
 _ROUNDS = 3
-_SHADES = (1.15, 1.0, 0.8, 0.6)
+_LIGHTS, _SHADES = np.linspace(0.8, 1.25, 10), np.linspace(0.55, 1.25, 15)
 _FEWEST_HAIR = 0.01
-_HAIRY = 0.3
+_HAIRY, _DRESSED = 0.3, 0.15
 _OUTLINE = 2 * LEVELS_PER_NAT
 
 
@@ -109,28 +109,31 @@ class PartModel:
 
 @dataclass(frozen=True)
 class _Seeds:
-    """Densities [32768] over the colour cells: bare skin, skin in light and shade, the crown, the lowest rows."""
+    """Densities [32768] over the colour cells: bare skin, skin in much the same light, skin in light and shade, the
+    crown, the lowest rows."""
 
     skin: np.ndarray
+    lit: np.ndarray
     shaded: np.ndarray
     crown: np.ndarray
     low: np.ndarray
 
 
 def _seeds(samples: list[Sample], zones: list[Zones]) -> _Seeds:
-    skin, shaded, crown, low = (np.zeros(_BINS**3) for _ in range(4))
+    skin, lit, shaded, crown, low = (np.zeros(_BINS**3) for _ in range(5))
     for s, z in zip(samples, zones, strict=True):
         bare = np.zeros(s.person.shape, np.uint8)
         for polygon in BARE_SKIN:
             bare |= fill_polygon(bare.shape, s.landmarks_px[polygon])
         pixels = s.rgb[bare > 0]
         _count(skin, color_index(pixels))
-        for shade in _SHADES:
-            _count(shaded, color_index(np.minimum(pixels * shade, 255).astype(np.uint8)))
+        for histogram, shades in ((lit, _LIGHTS), (shaded, _SHADES)):
+            for shade in shades:
+                _count(histogram, color_index(np.minimum(pixels * shade, 255).astype(np.uint8)))
         inside = s.person > 250
         _count(crown, color_index(s.rgb[inside & z.crown]))
         _count(low, color_index(s.rgb[inside & _lowest(s, z)]))
-    return _Seeds(*(_smoothed(h) for h in (skin, shaded, crown, low)))
+    return _Seeds(*(_smoothed(h) for h in (skin, lit, shaded, crown, low)))
 
 
 def _above_the_jaw(samples: list[Sample], zones: list[Zones], seeds: _Seeds) -> list[np.ndarray]:
@@ -139,8 +142,8 @@ def _above_the_jaw(samples: list[Sample], zones: list[Zones], seeds: _Seeds) -> 
     The crown alone does not show all of a person's hair: streaks and tips are brighter than roots. Nor do the lowest
     rows show clothes alone. So the hair is found first where nothing else but the face can be.
     """
-    unlike = seeds.crown > 2 * seeds.shaded
     # A bald crown is skin in other light.
+    unlike = ~_holding(seeds.lit, 0.98)
     hair = np.where(unlike, seeds.crown, 0) if seeds.crown[unlike].sum() > _HAIRY else np.zeros_like(seeds.crown)
     colors = _scored([seeds.skin, hair, np.zeros_like(hair), np.zeros_like(hair)])
     found = [np.zeros_like(hair), np.zeros_like(hair)]
@@ -154,8 +157,19 @@ def _above_the_jaw(samples: list[Sample], zones: list[Zones], seeds: _Seeds) -> 
     if found[1].sum() < _FEWEST_HAIR * found[0].sum() or not hair.any():
         found[1][:] = 0
     face_color, hair_color = (_smoothed(h) for h in found)
-    cloth = np.where((seeds.low > 2 * seeds.shaded) & (seeds.low > 2 * hair_color), seeds.low, 0)
+    unlike = ~_holding(seeds.shaded, 0.98) & (seeds.low > 2 * hair_color)
+    cloth = np.where(unlike, seeds.low, 0)
+    if cloth.sum() < _DRESSED * seeds.low.sum():
+        cloth[:] = 0  # bare shoulders: only their place tells them from the neck
     return [face_color, hair_color, seeds.shaded, cloth]
+
+
+def _holding(density: np.ndarray, share: float) -> np.ndarray:
+    """bool [32768]: the fewest cells that hold this share of a density."""
+    order = np.argsort(density)[::-1]
+    out = np.zeros(len(density), bool)
+    out[order[: int(np.searchsorted(np.cumsum(density[order]), share)) + 1]] = True
+    return out
 
 
 def _lowest(s: Sample, z: Zones) -> np.ndarray:
@@ -183,9 +197,8 @@ def _scored(densities: list[np.ndarray]) -> np.ndarray:
     """uint8 [32768, 4] from four densities; every part may have any colour, clothes and hair a little rather."""
     flat = 1 / _BINS**3
     mixed = np.stack([d + share * flat for d, share in zip(densities, (0.05, 0.05, 0.05, 0.1), strict=True)], axis=1)
-    for column, density in enumerate(densities):
-        if not density.any():
-            mixed[:, column] = 0.02 * flat  # a part that nobody has seen on this person
+    if not densities[PARTS.index(HAIR)].any():
+        mixed[:, PARTS.index(HAIR)] = 0.02 * flat  # a bald head: what nothing explains is rather clothes than hair
     logs = np.log(mixed)
     return _levels(logs, _COLOR_RANGE)
 
