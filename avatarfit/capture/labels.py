@@ -57,7 +57,7 @@ class Labeller:
         height, width = person.shape
         sample = Sample.of(rgb, landmarks_px, person)
         scores = self._model.scores(sample, Zones.of(sample.landmarks_px, sample.person.shape))
-        small = sample.person.shape[::-1]
+        small = sample.person.shape[1], sample.person.shape[0]
         torso = resized_map(np.eye(2, 3) if torso_px is None else torso_px, (width, height), small)
         if self._former is not None:
             scores = cv2.addWeighted(scores, 1 - _CARRIED, self._moved(sample, torso), _CARRIED, 0)
@@ -129,7 +129,8 @@ def _best(scores: np.ndarray) -> np.ndarray:
     import cv2
 
     # The channel's number rides in the two lowest bits, so that one maximum finds score and label at once.
-    numbered = [(channel & 252) | np.uint8(k) for k, channel in enumerate(cv2.split(scores))]
+    channels = [np.asarray(c, np.uint8) for c in cv2.split(scores)]
+    numbered = [(c & np.uint8(252)) | np.uint8(k) for k, c in enumerate(channels)]
     first, second, third, fourth = numbered
     return np.asarray(cv2.LUT(cv2.max(cv2.max(first, second), cv2.max(third, fourth)), _LABEL_OF_LOW_BITS))
 

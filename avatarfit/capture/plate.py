@@ -15,7 +15,7 @@ class PlateBuilder:
         wanted: at most this many pictures are used, fewer when they would not fit into memory.
     """
 
-    def __init__(self, height: int, width: int, wanted: int = 61) -> None:
+    def __init__(self, height: int, width: int, wanted: int = 41) -> None:
         self.capacity = int(np.clip(_MEMORY_BYTES // (height * width * 4), 7, wanted))
         self._pictures: list[np.ndarray] = []
         self._clear: list[np.ndarray] = []
@@ -27,7 +27,7 @@ class PlateBuilder:
         if len(self._pictures) >= self.capacity:
             raise ValueError(f"the plate was promised {self.capacity} pictures and was given more")
         # Stay clear of the person's rim, where the mask is unsure and hair is thin.
-        reach = max(3, max(person.shape) // 64) | 1
+        reach = max(3, max(person.shape) // 42) | 1
         near = cv2.dilate(person, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
         self._pictures.append(rgb)
         self._clear.append(near < 13)
