@@ -41,7 +41,7 @@ def test_what_is_never_seen_is_painted_in_and_said_so() -> None:
 
 
 def test_memory_bounds_the_number_of_pictures() -> None:
-    assert PlateBuilder(256, 256).capacity == 41
+    assert PlateBuilder(256, 256).capacity == 61
     assert 7 <= PlateBuilder(2160, 3840).capacity < 15
 
 
