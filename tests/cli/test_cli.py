@@ -243,3 +243,19 @@ def test_doctor_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == (1 if "  missing  " in shown else 0)
     for name in ("python", "torch", "native kernels", "backend auto", "GPU", "face landmarks", "encoders", "gsplat"):
         assert any(line.startswith(name) for line in shown.splitlines()), name
+
+
+@pytest.mark.parametrize("command", ["capture", "fit"])
+def test_a_landmarker_or_an_offset_that_cannot_be_is_refused_first(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = video(tmp_path / "clip.mp4")
+    start = [command, clip, "-o", tmp_path / ("a.avatar" if command == "fit" else "clip")]
+    line = refused(capsys, *start, "--landmarker", tmp_path / "no.task")
+    assert "no.task, where no file is" in line
+    assert "--audio-offset came as soon; wanted auto, or a number of seconds" in refused(
+        capsys, *start, "--audio-offset", "soon"
+    )
+    assert "--audio-offset came as -20; wanted a number from -10 to 10" in refused(
+        capsys, *start, "--audio-offset", "-20"
+    )
