@@ -58,11 +58,15 @@ class RimMatte:
         at = rows * width + columns
         front, back = self._sides(small, inside, outside)
         front, back = _sampled((front, back), self._column[columns], self._row[rows])
+        # Between a place that knows both sides and one that does not, what is known counts alone.
+        known = back[:, 3].copy()
+        front /= known[:, None] + np.float32(1e-6)
+        back /= known[:, None] + np.float32(1e-6)
         behind = self._plate[at] + back[:, :3]
         across = front[:, :3] - behind
         length = np.einsum("pc,pc->p", across, across)
         mixture = np.einsum("pc,pc->p", rgb.reshape(-1, 3)[at] - behind, across) / (length + 1)
-        trust = back[:, 3] * length / (length + front[:, 3])
+        trust = np.minimum(2 * known, 1) * length / (length + front[:, 3])
         flat = out.reshape(-1)
         value = flat[at].astype(np.float32)
         flat[at] = (value + trust * (255 * mixture.clip(0, 1) - value) + np.float32(0.5)).astype(np.uint8)
@@ -70,7 +74,7 @@ class RimMatte:
 
     def _sides(self, small: np.ndarray, inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Two float32 [h, w, 4] at the small size: the person's colour close by and the doubt that its variety leaves;
-        the picture's difference from the plate close by and 1 where both sides are close by."""
+        the picture's difference from the plate close by, and 1. Both are 0 where one of the sides is not close by."""
         import cv2
 
         side = (2 * _REACH + 1, 2 * _REACH + 1)
@@ -86,8 +90,8 @@ class RimMatte:
         front[..., 3] += _COLOR_DEVIATION**2 - np.einsum("yxc,yxc->yx", front[..., :3], front[..., :3])
         both = (share > _LEAST_SHARE) & (back[..., 3] > _LEAST_SHARE)
         back /= back[..., 3:] + np.float32(1e-6)
-        back[..., 3] = both
-        return front, back
+        back[..., 3] = 1
+        return front * both[..., None], back * both[..., None]
 
 
 _STRETCH = np.clip((np.arange(256) - 20) * 255 / (235 - 20), 0, 255).round().astype(np.uint8)
