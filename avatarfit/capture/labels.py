@@ -1,8 +1,8 @@
 """Face, hair, neck, torso and mouth interior of every picture, by a person's part model, steadied over time.
 
-Colour and place give each pixel of the working size a score for each part (`part_model`); half of it is carried over
-from the picture before, moved by head and body, so that what is undecided stays as it was. The scores are brought to
-the picture's own size before the best is taken, and the person's alpha gives the outline.
+Colour and place give each pixel of the working size a score for each part (`part_model`); the larger share of it is
+carried over from the picture before, moved by head and body, so that what is undecided stays as it was. The scores are
+brought to the picture's own size before the best is taken, and the person's alpha gives the outline.
 """
 
 from __future__ import annotations

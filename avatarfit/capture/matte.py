@@ -82,9 +82,9 @@ class RimMatte:
         power = np.einsum("yxc,yxc->yx", small, small)
         # Sums of four channels at a time, which is what filters are quick at.
         masked = cv2.merge([*cv2.split(small), power]) * person[..., None]
-        front = cv2.blur(masked, side)
+        front = np.asarray(cv2.blur(masked, side), np.float32)
         beside = cv2.merge([*cv2.split(small - self._small_plate), np.ones_like(power)]) * wall[..., None]
-        back = cv2.blur(beside, side)
+        back = np.asarray(cv2.blur(beside, side), np.float32)
         share = cv2.blur(person, side)
         front /= share[..., None] + np.float32(1e-6)
         front[..., 3] += _COLOR_DEVIATION**2 - np.einsum("yxc,yxc->yx", front[..., :3], front[..., :3])
@@ -102,6 +102,6 @@ def _sampled(pictures: tuple[np.ndarray, ...], x: np.ndarray, y: np.ndarray) -> 
     import cv2
 
     width = 1 << 10  # remap's rows may hold at most 32767
-    places = [np.pad(v, (0, -len(v) % width)).reshape(-1, width) for v in (x, y)]
-    sampled = [cv2.remap(p, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for p in pictures]
+    across, down = (np.pad(v, (0, -len(v) % width)).reshape(-1, width) for v in (x, y))
+    sampled = [cv2.remap(p, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for p in pictures]
     return [s.reshape(-1, s.shape[2])[: len(x)] for s in sampled]
