@@ -69,7 +69,17 @@ class PictureMaker:
     def __init__(self, outline: Outline, crop: Crop | None = None, size: tuple[int, int] | None = None) -> None:
         self._outline, self._size = outline, size
         self._crop = None if crop == (0, 0, *outline.size) else crop
-        self._rough = self._rough_crop()
+        self._taken = self._crop_as_stored()
+        # Shrinking in the pass that converts the colours costs a fifth of shrinking afterwards; it wants the very part
+        # that is asked for, which a chroma sample's grid may not allow.
+        self._direct: tuple[int, int] | None = None
+        width, height = outline.size if self._crop is None else self._crop[2:]
+        exact = self._crop is None or (self._taken is not None and not any(v % 2 for v in self._taken))
+        if size is not None and exact and size[0] <= width and size[1] <= height and size != (width, height):
+            self._direct = outline.orientation.size(*size)
+        self._corner = (0, 0)
+        if self._taken is not None and self._direct is None:
+            self._taken, self._corner = self._with_room(self._taken)
         self._cropper: tuple[str, Graph] | None = None
         self._tone_map: tuple[tuple[int, int], Graph] | None = None
 
@@ -77,57 +87,60 @@ class PictureMaker:
         """uint8 [H, W, 3]."""
         import cv2
 
-        outline, crop = self._outline, self._crop
-        if self._rough is not None:
+        turn, crop = self._outline.orientation, self._crop
+        if self._taken is not None:
             frame = self._cropped(frame)
-        width = frame.width if outline.pixel_aspect == 1 else outline.square_size[0]
-        picture = outline.orientation.apply(self._to_rgb(frame, width))
+        if self._direct is not None:
+            return turn.apply(self._to_rgb(frame, *self._direct))
+        width = frame.width if self._outline.pixel_aspect == 1 else self._outline.square_size[0]
+        picture = turn.apply(self._to_rgb(frame, width, frame.height))
         if crop is not None:
-            x, y = crop[:2] if self._rough is None else (crop[0] - self._rough[1][0], crop[1] - self._rough[1][1])
+            x, y = crop[0] - self._corner[0], crop[1] - self._corner[1]
             picture = picture[y : y + crop[3], x : x + crop[2]]
         if self._size is not None and self._size != picture.shape[1::-1]:
-            shrinks = self._size[0] < picture.shape[1]
-            method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+            method = cv2.INTER_AREA if self._size[0] < picture.shape[1] else cv2.INTER_CUBIC
             picture = cv2.resize(picture, self._size, interpolation=method)
         return np.ascontiguousarray(picture)
 
-    def _rough_crop(self) -> tuple[Crop, tuple[int, int]] | None:
-        """The crop in the stored picture, grown to whole chroma samples with room for their interpolation, so that
-        only what is needed is converted; and the upright place of its corner. None where it cannot be had so."""
-        outline = self._outline
+    def _crop_as_stored(self) -> Crop | None:
+        """The crop in the picture as stored; None for the whole, or where its pixels are not square."""
+        outline, turn = self._outline, self._outline.orientation
         if self._crop is None or outline.pixel_aspect != 1:
             return None
         x, y, width, height = self._crop
-        stored_width, stored_height = outline.square_size
-        turn = outline.orientation
-        shown_width, shown_height = outline.size
         if turn.flip_x:
-            x = shown_width - x - width
+            x = outline.size[0] - x - width
         if turn.flip_y:
-            y = shown_height - y - height
-        if turn.transpose:
-            x, y, width, height = y, x, height, width
+            y = outline.size[1] - y - height
+        return (y, x, height, width) if turn.transpose else (x, y, width, height)
+
+    def _with_room(self, stored: Crop) -> tuple[Crop, tuple[int, int]]:
+        """The stored crop, grown to whole chroma samples with room for their interpolation, so that only what is needed
+        is converted; and its corner in the upright picture."""
+        outline, turn = self._outline, self._outline.orientation
+        x, y, width, height = stored
         left, top = max(0, (x & ~3) - 8), max(0, (y & ~3) - 8)
-        right, bottom = min(stored_width, x + width + 11 & ~3), min(stored_height, y + height + 11 & ~3)
-        rough = (left, top, right - left, bottom - top)
-        at_x, at_y, shown_w, shown_h = (top, left, rough[3], rough[2]) if turn.transpose else rough
+        right = min(outline.stored_width_px, x + width + 11 & ~3)
+        bottom = min(outline.stored_height_px, y + height + 11 & ~3)
+        grown = (left, top, right - left, bottom - top)
+        at_x, at_y, shown_width, shown_height = (top, left, grown[3], grown[2]) if turn.transpose else grown
         if turn.flip_x:
-            at_x = shown_width - at_x - shown_w
+            at_x = outline.size[0] - at_x - shown_width
         if turn.flip_y:
-            at_y = shown_height - at_y - shown_h
-        return rough, (at_x, at_y)
+            at_y = outline.size[1] - at_y - shown_height
+        return grown, (at_x, at_y)
 
     def _cropped(self, frame: av.VideoFrame) -> av.VideoFrame:
         if self._cropper is None or self._cropper[0] != frame.format.name:
-            assert self._rough is not None
-            x, y, width, height = self._rough[0]
+            assert self._taken is not None
+            x, y, width, height = self._taken
             options = {"w": str(width), "h": str(height), "x": str(x), "y": str(y), "exact": "1"}
             self._cropper = frame.format.name, _graph_of(_source_of(frame), ("crop", options))
         self._cropper[1].push(frame)
         return self._cropper[1].pull()  # type: ignore[return-value]
 
-    def _to_rgb(self, frame: av.VideoFrame, width: int) -> np.ndarray:
-        """uint8 [H, width, 3] by the frame's own matrix, range and transfer, not yet turned.
+    def _to_rgb(self, frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
+        """uint8 [height, width, 3] by the frame's own matrix, range and transfer, not yet turned.
 
         A frame that names no matrix is taken as BT.709 above 576 lines or from 1280 columns, else as BT.601, as players
         do.
@@ -136,23 +149,27 @@ class PictureMaker:
 
         outline, name = self._outline, frame.format.name
         plain = outline.dynamic_range == "sdr" and outline.primaries == "bt709"
-        if name == "rgb24" and plain and frame.width == width:
+        method = Interpolation.BICUBIC
+        if height < frame.height:  # without the flags, scaling darkens by two levels
+            method = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+        if name == "rgb24" and plain and (frame.width, frame.height) == (width, height):
             return frame.to_ndarray()
         target = "rgb24" if plain else "gbrp16le"
         if frame.format.is_rgb or name.startswith("gray"):
-            converted = frame.reformat(width=width, format=target, interpolation=Interpolation.BICUBIC)
+            converted = frame.reformat(width, height, target, interpolation=method)
         else:
             large = outline.stored_height_px > 576 or outline.stored_width_px >= 1280
             matrix = Colorspace[_MATRIX.get(int(frame.colorspace), "ITU709" if large else "ITU601")]
             full = int(frame.color_range) == 2 or name.startswith("yuvj")
             converted = frame.reformat(
-                width=width,
-                format=target,
+                width,
+                height,
+                target,
                 src_colorspace=matrix,
                 dst_colorspace=Colorspace.ITU709,
                 src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
                 dst_color_range=ColorRange.JPEG,
-                interpolation=Interpolation.BICUBIC,
+                interpolation=method,
             )
         return converted.to_ndarray() if plain else self._mapped(converted)
 

@@ -149,7 +149,7 @@ def test_a_rate_equal_to_the_clips_own_drops_nothing() -> None:
     assert "12.5 of 25 pictures a second" in slower.notes[0]
 
 
-def test_a_large_picture_comes_down_to_the_working_size_as_opencv_does_it(tmp_path: Path) -> None:
+def test_a_large_picture_comes_down_to_the_working_size_by_area_averages(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     with VideoWriter(tmp_path / "a.mp4", 3840, 2160, 25, crf=12, preset="ultrafast") as out:
         out.write(cv2.resize(rng.integers(0, 256, (54, 96, 3), dtype=np.uint8), (3840, 2160)))
@@ -157,4 +157,6 @@ def test_a_large_picture_comes_down_to_the_working_size_as_opencv_does_it(tmp_pa
     whole = next(read_video(tmp_path / "a.mp4")).rgb
     assert whole.shape == (2160, 3840, 3)
     wanted = cv2.resize(whole[200:1700, 1000:2500], (512, 512), interpolation=cv2.INTER_AREA)
-    np.testing.assert_array_equal(next(read_working(tmp_path / "a.mp4", view)).rgb, wanted)
+    error = next(read_working(tmp_path / "a.mp4", view)).rgb.astype(int) - wanted
+    assert np.abs(error).mean() < 2.5
+    assert np.abs(error.mean(axis=(0, 1))).max() < 2.5
