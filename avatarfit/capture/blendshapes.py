@@ -19,7 +19,7 @@ import numpy as np
 from avatarfit.capture.face_landmarker import BUNDLE_BLENDSHAPES
 from avatarfit.capture.landmark_source import LandmarkSource
 
-VERSION = 2
+VERSION = 3
 """Of the definitions; capture's stage key holds it."""
 
 ARKIT_NAMES = (*(name for name in BUNDLE_BLENDSHAPES if name != "_neutral"), "tongueOut")
@@ -28,14 +28,13 @@ ARKIT_NAMES = (*(name for name in BUNDLE_BLENDSHAPES if name != "_neutral"), "to
 _SIDES = ("Left", "Right")
 """The person's own: their left eye is at the picture's right."""
 
-# Per side: outer and inner eye corner, upper lid, lower lid, iris, brow's inner end, middle, outer end, mouth corner.
+# Per side: outer and inner eye corner, upper lid, lower lid, iris, brow's inner end and middle, mouth corner.
 _CORNERS = {"Left": (263, 362), "Right": (33, 133)}
 _UPPER_LID = {"Left": (386, 385, 387), "Right": (159, 158, 160)}
 _LOWER_LID = {"Left": (374, 380, 373), "Right": (145, 153, 144)}
 _IRIS = {"Left": 473, "Right": 468}
 _BROW_INNER = {"Left": (336, 285), "Right": (107, 55)}
 _BROW_MIDDLE = {"Left": (334, 282), "Right": (105, 52)}
-_BROW_OUTER = {"Left": (300, 276), "Right": (70, 46)}
 _MOUTH_CORNER = {"Left": 291, "Right": 61}
 _INNER_LIPS, _CHIN = (13, 14), 152
 
@@ -125,7 +124,6 @@ def _definitions() -> dict[str, _Definition]:
             f"eyeLookUp{side}": _Definition(partial(_gaze, axis=1, sign=-1), 50, 0.12),
             f"eyeLookDown{side}": _Definition(partial(_gaze, axis=1, sign=1), 50, 0.12),
             f"browDown{side}": _Definition(partial(_above_eye, side=side, brow=_BROW_MIDDLE, sign=-1), 5, 0.4),
-            f"browOuterUp{side}": _Definition(partial(_above_eye, side=side, brow=_BROW_OUTER), 5, 0.4),
             f"mouthSmile{side}": _Definition(partial(_smile, side=side), 5, 0.6),
         }
     return {name: out[name] for name in ARKIT_NAMES if name in out}

@@ -54,7 +54,7 @@ def column(landmarks_cm: np.ndarray, name: str) -> np.ndarray:
     [
         (("eyeBlinkLeft", "eyeBlinkRight"), {"blink": 1.0}),
         (("jawOpen",), {"jaw": 0.7}),
-        (("browInnerUp", "browOuterUpLeft", "browOuterUpRight"), {"brow_raise": 1.4}),
+        (("browInnerUp",), {"brow_raise": 1.4}),
         (("browDownLeft", "browDownRight"), {"brow_raise": -1.4}),
         (("eyeLookOutLeft", "eyeLookInRight"), {"across": 0.25}),
         (("eyeLookInLeft", "eyeLookOutRight"), {"across": -0.25}),
