@@ -103,6 +103,9 @@ class Capture:
     face: MaybeInt = None
     """Which person, counted from the left in the first picture that shows them all; the larger and steadier one if not
     given."""
+    focal: MaybeFloat = None
+    """The lens's focal length in pixels of the clip's own pictures, where it is known; if not given, 2.34 times the
+    working picture's longer side, which a frontal clip hardly tells from another."""
     landmarker: str = "auto"
     """A face_landmarker.task's path for finer landmarks and blendshapes, none to do without, auto: where it lies."""
     audio_offset: str = "0"
@@ -127,8 +130,8 @@ class Capture:
 
         with Listeners() as on_event:
             clip = capture_clip(
-                self.clip, self.output, size=size, frame_rate_hz=self.fps, face=self.face, landmarker=self.landmarker,
-                audio_offset=audio_offset, on_event=on_event,
+                self.clip, self.output, size=size, frame_rate_hz=self.fps, face=self.face, focal_px=self.focal,
+                landmarker=self.landmarker, audio_offset=audio_offset, on_event=on_event,
             )  # fmt: skip
             write_report(clip, on_event)
         print(

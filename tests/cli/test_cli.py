@@ -259,3 +259,8 @@ def test_a_landmarker_or_an_offset_that_cannot_be_is_refused_first(
     assert "--audio-offset came as -20; wanted a number from -10 to 10" in refused(
         capsys, *start, "--audio-offset", "-20"
     )
+
+
+def test_a_focal_length_reaches_the_capture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = video(tmp_path / "clip.mp4")
+    assert "focal_px came as -5" in refused(capsys, "capture", clip, "-o", tmp_path / "clip", "--focal", "-5")
