@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from avatarfit.capture.blendshapes import ARKIT_NAMES
 from avatarfit.capture.clip_folder import FACE, MOUTH_INTERIOR, NECK, TORSO, ClipFolder
 from avatarfit.capture.exchange import adnerf_format as form
 from avatarfit.capture.exchange.adnerf_tables import action_units_csv, blendshape_rows
@@ -273,10 +274,11 @@ def _write_tables(clip: ClipFolder, part: Path, slots: list[tuple[int, int]], on
     names, values = clip.blendshapes()
     text, empty = action_units_csv(names, values, slots)
     write_atomically(part / form.ACTION_UNITS, text.encode())
-    if empty:
+    if len(names) < len(ARKIT_NAMES) - 1:  # no source knows tongueOut
         on_event(
-            Note(_STAGE, f"{form.ACTION_UNITS} has zeros for {', '.join(empty)}: this clip's blendshapes lack them")
-        )
+            Note(_STAGE, f"this clip's blendshapes are {len(names)} of {len(ARKIT_NAMES)}; the others are 0 in "
+                 f"{form.BLENDSHAPES}, and so are {', '.join(empty)} in {form.ACTION_UNITS}")
+        )  # fmt: skip
     partial = part / (form.BLENDSHAPES + ".part")
     with partial.open("wb") as stream:
         np.save(stream, blendshape_rows(names, values, slots))
