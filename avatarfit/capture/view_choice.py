@@ -219,9 +219,12 @@ def person_of(glances: list[Glance], face: int | None, name: str) -> tuple[FaceM
 def _view_about(boxes: np.ndarray, info: MediaInfo, size: Size) -> tuple[SourceView, str]:
     crop = head_and_shoulders(boxes, info.width_px, info.height_px, size if isinstance(size, int) else 0)
     longer, picture = max(crop[2:]), f"{info.width_px}x{info.height_px}"
-    if longer > _SAVES * max(info.width_px, info.height_px):
+    cropped = longer <= _SAVES * max(info.width_px, info.height_px)
+    if not cropped:
         crop, longer = (0, 0, info.width_px, info.height_px), max(info.width_px, info.height_px)
-        what = f"the whole {picture} picture is taken, for head and shoulders nearly fill it"
+        asked = isinstance(size, int) and size > _SAVES * longer
+        why = "it is hardly larger than was asked for" if asked else "head and shoulders nearly fill it"
+        what = f"the whole {picture} picture is taken, for {why}"
     else:
         spread = boxes[:, 2:].max(axis=0) - boxes[:, :2].min(axis=0)
         what = (
@@ -235,7 +238,7 @@ def _view_about(boxes: np.ndarray, info: MediaInfo, size: Size) -> tuple[SourceV
     elif width < crop[2]:
         what += f"; scaled to {width}x{height}"
     view = SourceView(crop[0], crop[1], crop[2], crop[3], width, height)
-    return view, what + "; --size source keeps all of it"
+    return view, what + ("; --size source keeps all of it" if cropped else "")
 
 
 def _scaled(side: int, scale: float) -> int:

@@ -107,7 +107,7 @@ def test_the_chosen_person_is_captured_at_the_chosen_size_and_rate(
     for frame, index, (person, labels) in zip(clip.frames(), taken, clip.masks(), strict=True):
         cut = whole[index][view.y_px : view.y_px + view.height_px, view.x_px : view.x_px + view.width_px]
         assert frame.rgb.shape[:2] == person.shape == labels.shape == clip.plate().shape[:2]
-        assert np.abs(frame.rgb.mean(axis=(0, 1)) - cut.mean(axis=(0, 1))).max() < 1
+        assert np.abs(frame.rgb.mean(axis=(0, 1)) - cut.mean(axis=(0, 1))).max() < 3
     notes = " ".join(e.text for e in heard if isinstance(e, Note))
     for said in (
         "face 1 of 2",
@@ -308,3 +308,47 @@ def test_the_folder_is_not_made_for_wishes_that_cannot_be_met(pair: Path, tmp_pa
         with pytest.raises(InputError):
             capture_clip(pair, tmp_path / "clip", **options)
         assert not os.path.exists(tmp_path / "clip")
+
+
+def test_how_a_clip_is_read_is_told_where_it_matters() -> None:
+    from avatarfit.capture.clip_notes import tell_reading
+    from avatarfit.media import MediaInfo
+
+    def told(interlaced: bool, dynamic_range: str) -> list[str]:
+        heard: list[Event] = []
+        info = MediaInfo(Path("a.mov"), 64, 64, 25.0, 4.0, 100, False, None, 0, interlaced, dynamic_range)
+        tell_reading(info, heard.append)
+        return [e.text for e in heard if isinstance(e, Note)]
+
+    assert told(False, "sdr") == []
+    both = told(True, "hlg")
+    assert "interlaced; one whole picture is made of each frame's two fields" in both[0]
+    assert "high dynamic range (HLG); it is tone-mapped to SDR, BT.709" in both[1]
+    assert "(PQ)" in told(False, "pq")[0]
+
+
+def test_what_is_taken_of_a_picture_is_told_with_its_reason() -> None:
+    from avatarfit.capture.view_choice import _view_about
+    from avatarfit.media import MediaInfo
+
+    small, large = np.array([[300.0, 100, 400, 230]]), np.array([[100.0, 60, 400, 450]])
+
+    def told(boxes: np.ndarray, width: int, height: int, size: int | None) -> tuple[int, int, str]:
+        info = MediaInfo(Path("a.mov"), width, height, 25.0, 4.0, 100, False, None, 0)
+        view, text = _view_about(boxes, info, size)
+        return view.width_px, view.working_width_px, text
+
+    width, working, text = told(small, 1920, 1080, None)
+    assert width == working < 500
+    assert "px at (" in text
+    assert "within 100x130 px" in text
+    assert text.endswith("--size source keeps all of it")
+    width, working, text = told(small, 1920, 1080, 256)
+    assert (working, text.split("; ")[1]) == (256, "scaled to 256x256")
+    assert told(large, 512, 512, 256)[::2] == (
+        512, "the whole 512x512 picture is taken, for head and shoulders nearly fill it; scaled to 256x256",
+    )  # fmt: skip
+    assert told(small, 512, 512, 512)[2] == (
+        "the whole 512x512 picture is taken, for it is hardly larger than was asked for"
+    )
+    assert told(small, 512, 512, 720)[2].endswith("enlarged to 720x720, as asked, which adds no detail")
