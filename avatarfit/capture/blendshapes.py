@@ -28,13 +28,14 @@ ARKIT_NAMES = (*(name for name in BUNDLE_BLENDSHAPES if name != "_neutral"), "to
 _SIDES = ("Left", "Right")
 """The person's own: their left eye is at the picture's right."""
 
-# Per side: outer and inner eye corner, upper lid, lower lid, iris, brow's inner end and middle, mouth corner.
+# Per side: outer and inner eye corner, upper lid, lower lid, iris, brow's inner end and half, mouth corner.
 _CORNERS = {"Left": (263, 362), "Right": (33, 133)}
 _UPPER_LID = {"Left": (386, 385, 387), "Right": (159, 158, 160)}
 _LOWER_LID = {"Left": (374, 380, 373), "Right": (145, 153, 144)}
 _IRIS = {"Left": 473, "Right": 468}
 _BROW_INNER = {"Left": (336, 285), "Right": (107, 55)}
-_BROW_MIDDLE = {"Left": (334, 282), "Right": (105, 52)}
+_BROW_KNIT = {"Left": (336, 285, 296, 295), "Right": (107, 55, 66, 65)}
+_BROW_ENDS, _NOSE_ROOT = (285, 55), (6, 197)
 _MOUTH_CORNER = {"Left": 291, "Right": 61}
 _INNER_LIPS, _CHIN = (13, 14), 152
 
@@ -89,13 +90,16 @@ def _gaze(points: np.ndarray, axis: int, sign: int) -> np.ndarray:
     return np.asarray(sign * np.mean(sides, axis=0))
 
 
-def _above_eye(points: np.ndarray, side: str, brow: dict[str, tuple[int, int]], sign: int = 1) -> np.ndarray:
-    """Height of a part of the brow above the eye's corners, centimetres."""
-    return sign * (_mean(points, _CORNERS[side], 1) - _mean(points, brow[side], 1))
+def _brow_down(points: np.ndarray, side: str) -> np.ndarray:
+    """How low the brow's inner half is above the root of the nose, and how near the brows are, centimetres."""
+    height = _mean(points, _NOSE_ROOT, 1) - _mean(points, _BROW_KNIT[side], 1)
+    return np.asarray(-height - _distance(points, *_BROW_ENDS))
 
 
 def _inner_brows(points: np.ndarray) -> np.ndarray:
-    return np.asarray(np.mean([_above_eye(points, side, _BROW_INNER) for side in _SIDES], axis=0))
+    """Height of the brows' inner ends above the eyes' corners, centimetres."""
+    heights = [_mean(points, _CORNERS[side], 1) - _mean(points, _BROW_INNER[side], 1) for side in _SIDES]
+    return np.asarray(np.mean(heights, axis=0))
 
 
 def _jaw(points: np.ndarray) -> np.ndarray:
@@ -123,7 +127,7 @@ def _definitions() -> dict[str, _Definition]:
             f"eyeLookIn{side}": _Definition(partial(_gaze, axis=0, sign=-outward), 50, 0.12),
             f"eyeLookUp{side}": _Definition(partial(_gaze, axis=1, sign=-1), 50, 0.12),
             f"eyeLookDown{side}": _Definition(partial(_gaze, axis=1, sign=1), 50, 0.12),
-            f"browDown{side}": _Definition(partial(_above_eye, side=side, brow=_BROW_MIDDLE, sign=-1), 5, 0.4),
+            f"browDown{side}": _Definition(partial(_brow_down, side=side), 5, 0.4),
             f"mouthSmile{side}": _Definition(partial(_smile, side=side), 5, 0.6),
         }
     return {name: out[name] for name in ARKIT_NAMES if name in out}
