@@ -19,7 +19,7 @@ import numpy as np
 from avatarfit.capture.face_landmarker import BUNDLE_BLENDSHAPES
 from avatarfit.capture.landmark_source import LandmarkSource
 
-VERSION = 3
+VERSION = 4
 """Of the definitions; capture's stage key holds it."""
 
 ARKIT_NAMES = (*(name for name in BUNDLE_BLENDSHAPES if name != "_neutral"), "tongueOut")
