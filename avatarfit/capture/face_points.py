@@ -27,6 +27,9 @@ JAW_LINE = np.array([
 INNER_LIPS = np.array([78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95])
 """The mouth's opening, once round."""
 
+OUTER_LIPS = np.array([61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185])
+"""The lips' outline, once round."""
+
 FACE_OVAL = np.array([
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
     152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
@@ -48,5 +51,6 @@ EYES_AND_BROWS = np.array([
 """Edges of the lids and the brows."""
 
 OUTER_EYE_CORNERS = (33, 263)
+MOUTH_CORNERS = (61, 291)
 FOREHEAD_TOP, CHIN = 10, 152
 # fmt: on

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from avatarfit.capture.clip_folder import BACKGROUND, MOUTH_INTERIOR
-from avatarfit.capture.face_points import CHIN, FOREHEAD_TOP, INNER_LIPS
+from avatarfit.capture.face_points import CHIN, FOREHEAD_TOP
+from avatarfit.capture.mouth_interior import mouth_interior
 from avatarfit.capture.part_model import PARTS, PartModel, Sample
 from avatarfit.capture.part_zones import Zones
 from avatarfit.capture.picture_maps import between_maps, head_map, resized_map
 
 _CARRIED = 0.6
-_FINE = 8
-_OPEN = 128
 
 
 @dataclass
@@ -63,11 +62,10 @@ class Labeller:
             scores = cv2.addWeighted(scores, 1 - _CARRIED, self._moved(sample, torso), _CARRIED, 0)
         self._former = _Former(scores, sample.landmarks_px, torso)
         labels = _best(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR))
-        mouth, corner = mouth_opening(landmarks_px)
-        window = _clipped(mouth, corner, person.shape)
-        if window is not None:
-            rows, columns, opening = window
-            labels[rows, columns][opening] = MOUTH_INTERIOR
+        mouth = mouth_interior(rgb, landmarks_px)
+        if mouth is not None:
+            rows, columns, inside = mouth
+            labels[rows, columns][inside] = MOUTH_INTERIOR
         assert BACKGROUND == 0
         return np.asarray(cv2.bitwise_and(labels, cv2.threshold(person, 127, 255, cv2.THRESH_BINARY)[1]))
 
@@ -93,35 +91,6 @@ class Labeller:
             between[:] = between + share * (lower[:seam].astype(np.float32) - between)
             moved[first + seam :] = lower[seam:]
         return np.asarray(moved)
-
-
-def mouth_opening(landmarks_px: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
-    """What the inner lips enclose: bool [h, w], true where at least half of a pixel is, and its first row and column.
-
-    Lips less than half a pixel apart enclose nothing.
-    """
-    import cv2
-
-    lips = landmarks_px[INNER_LIPS, :2].astype(np.float64)
-    low, high = np.floor(lips.min(axis=0)).astype(int) - 1, np.ceil(lips.max(axis=0)).astype(int) + 1
-    width, height = high - low
-    fine = np.zeros((height * _FINE, width * _FINE), np.uint8)
-    # fillPoly takes the border along; in an eighth of a pixel that is little.
-    points = np.round(((lips - low) * _FINE - 0.5) * 16).astype(np.int32)
-    cv2.fillPoly(fine, [points], (255,), shift=4)
-    cover = cv2.resize(fine, (int(width), int(height)), interpolation=cv2.INTER_AREA)
-    return np.asarray(cover >= _OPEN), (int(low[1]), int(low[0]))
-
-
-def _clipped(
-    mask: np.ndarray, corner: tuple[int, int], shape: tuple[int, ...]
-) -> tuple[slice, slice, np.ndarray] | None:
-    rows = slice(max(corner[0], 0), min(corner[0] + mask.shape[0], shape[0]))
-    columns = slice(max(corner[1], 0), min(corner[1] + mask.shape[1], shape[1]))
-    if rows.start >= rows.stop or columns.start >= columns.stop:
-        return None
-    inside = mask[rows.start - corner[0] : rows.stop - corner[0], columns.start - corner[1] : columns.stop - corner[1]]
-    return rows, columns, inside
 
 
 def _best(scores: np.ndarray) -> np.ndarray:

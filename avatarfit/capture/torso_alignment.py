@@ -23,6 +23,7 @@ _STEP_DEVIATION = 0.004
 _STILL = 0.008
 _MARGIN = 12
 _ENOUGH_PIXELS = 3000
+_NO_MATRIX = np.zeros((0, 0), np.float32)
 
 
 def locally_normalised(gray: np.ndarray, radius_px: float) -> np.ndarray:
@@ -132,8 +133,8 @@ class TorsoAligner:
             weight[error > 50] = 0  # outside the picture
             scaled = self._steepest_t * weight
             # OpenCV's product, for numpy's would wake BLAS's threads at every step.
-            normal = cv2.gemm(scaled, self._steepest, 1, None, 0).astype(np.float64)
-            right = cv2.gemm(scaled, error[:, None], 1, None, 0)[:, 0].astype(np.float64)
+            normal = cv2.gemm(scaled, self._steepest, 1, _NO_MATRIX, 0).astype(np.float64)
+            right = cv2.gemm(scaled, error[:, None], 1, _NO_MATRIX, 0)[:, 0].astype(np.float64)
             # Priors on the linear part: near the former picture's, and not far from none.
             for target, deviation in ((former[:, :2], _STEP_DEVIATION), (np.eye(2), _IDENTITY_DEVIATION)):
                 precision = 1 / (deviation * self._length) ** 2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from avatarfit.capture import ClipFolder, capture_clip
-from avatarfit.capture.clip_folder import HEAD, MOUTH_INTERIOR, TORSO
+from avatarfit.capture.clip_folder import HAIR, HEAD, NECK
 from avatarfit.capture.face_points import RIGID
 from avatarfit.contracts import FaceError, InputError
 from avatarfit.contracts.events import Event, Finished, Note, Progress
@@ -93,10 +93,11 @@ def test_masks_lie_on_the_person(captured: tuple[ClipFolder, list[Event]]) -> No
     for index, (person, labels) in enumerate(clip.masks()):
         points = clip.landmarks_px[index, :, :2].astype(int)
         assert (person[points[RIGID, 1], points[RIGID, 0]] > 240).all()
-        assert np.isin(labels[points[RIGID, 1], points[RIGID, 0]], (HEAD, MOUTH_INTERIOR)).all()
+        assert np.isin(labels[points[RIGID, 1], points[RIGID, 0]], HEAD).all()
         assert person[5:60, 5:40].max() < 30
         np.testing.assert_array_equal(labels > 0, person >= 128)
-    assert (labels == TORSO).sum() > 1000
+    assert (labels == NECK).sum() > 1000
+    assert (labels[420:, :230] == HAIR).sum() > 1000  # it falls to the shoulders
     seen = clip.plate_seen()
     assert 0.2 < seen.mean() < 0.8
     picture = next(clip.frames()).rgb.astype(int)
