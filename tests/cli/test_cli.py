@@ -162,6 +162,44 @@ def test_fit_outputs_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert not good.with_suffix(".work").exists()
 
 
+def test_sizes_rates_and_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip, out = video(tmp_path / "clip.mp4"), tmp_path / "clip"
+    for words, said in (
+        (["--size", "big"], "--size came as big; wanted a whole number of pixels, or source"),
+        (["--size", 64], "--size came as 64; wanted 128 to 2048 pixels, or source"),
+        (["--fps", 50], "--fps came as 50 and clip.mp4 has 25 pictures a second; wanted that or less"),
+        (["--fps", 0], "--fps came as 0"), (["--face", 0], "--face came as 0; wanted 1 to 6"),
+    ):  # fmt: skip
+        assert said in refused(capsys, "capture", clip, "-o", out, *words)
+    assert "--fps came as 26" in refused(capsys, "fit", clip, "-o", tmp_path / "a.avatar", "--fps", 26)
+    assert not out.exists()
+    assert not (tmp_path / "a.work").exists()
+    out.mkdir()
+    (out / "clip.json").write_text("{}")
+    said = refused(capsys, "fit", out, "-o", tmp_path / "a.avatar", "--face", 1)
+    assert "--face came with a clip folder" in said
+
+
+def test_a_picture_is_no_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "face.jpg"), np.full((64, 64, 3), 90, np.uint8))
+    for command, out in (("fit", "a.avatar"), ("capture", "clip")):
+        assert "is a still picture" in refused(capsys, command, tmp_path / "face.jpg", "-o", tmp_path / out)
+
+
+def test_a_full_disk_anywhere_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from avatarfit.cli.look_commands import Doctor
+
+    def full(_: Doctor) -> int:
+        with open("/dev/full", "wb", buffering=0) as device:
+            return device.write(b"more")
+
+    monkeypatch.setattr(Doctor, "run", full)
+    assert main(["doctor"]) == 2
+    assert capsys.readouterr().err == "avatarfit: the disk is full; make room and run the same command again.\n"
+
+
 def test_drive_sounds_outputs_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     someone, words, out = avatar(tmp_path / "a.avatar"), speech(tmp_path / "a.wav"), tmp_path / "o.mp4"
     (tmp_path / "text.wav").write_text("not a sound\n" * 99)
