@@ -119,7 +119,7 @@ def _tell(
     if misfits:
         on_event(Note("pose", f"in {misfits} pictures the landmarks do not fit the head; they are left out"))
     if others:
-        on_event(Note("pose", f"{others} pictures show another face beside the one that is kept"))
+        on_event(Note("pose", f"{others} pictures show another face beside the one that is kept; --face chooses"))
     size = float(np.median([face_size_px(f) for f in landmarks_px[::10]]))
     if size < _SMALL_FACE_PX:
         on_event(Note("pose", f"the face is only {size:.0f} px large in {name}; closer pictures give a better avatar"))
