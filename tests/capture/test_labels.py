@@ -121,7 +121,7 @@ def test_a_beard_and_glasses_are_face() -> None:
     picture[rim] = 15
     labels = labelled(drawing)
     assert np.isin(labels[rim], (FACE,)).mean() > 0.97
-    beard = face & (y > 122) & (y < 148) & (np.abs(x - 128) < 25)
+    beard = face & (y > 122) & (y < 148) & (np.abs(x - 128) < 22)
     assert (labels[beard] == HAIR).sum() == 0
 
 
