@@ -22,7 +22,7 @@ from avatarfit.capture.pose_structure import Sightings, point_deviations, solve_
 from avatarfit.contracts import Camera, FaceError
 
 _KEYFRAMES, _PICTURES = 12, 48
-_KEYS_A_PICTURE = 6
+_KEYS_A_PICTURE = 8
 _OUTERMOST = 0.01
 
 
