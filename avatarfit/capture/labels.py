@@ -18,7 +18,7 @@ from avatarfit.capture.part_model import PARTS, PartModel, Sample
 from avatarfit.capture.part_zones import Zones
 from avatarfit.capture.picture_maps import between_maps, head_map, resized_map
 
-_CARRIED = 0.6
+_CARRIED = 0.8
 
 
 @dataclass

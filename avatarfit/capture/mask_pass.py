@@ -19,13 +19,14 @@ from avatarfit.capture.face_points import CHIN, FOREHEAD_TOP
 from avatarfit.capture.labels import Labeller
 from avatarfit.capture.matte import RimMatte
 from avatarfit.capture.person_alpha import AlphaSteadier
-from avatarfit.capture.picture_maps import between_maps, head_map
+from avatarfit.capture.picture_maps import between_maps, head_map, moved_by_parts
 from avatarfit.capture.torso_registration import normalised, rested
 from avatarfit.capture.torso_tracker import TorsoPlace, TorsoTracker
 from avatarfit.media import VideoWriter
 
 _REACH = 2
 _IN_FLIGHT = 6
+_CARRIED = 0.25
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,12 @@ class _Parser:
         self._steadier = AlphaSteadier(kept.camera.width_px, kept.camera.height_px)
         self._matte, self._labeller = RimMatte(sampled.plate), Labeller(sampled.parts)
         self._follow_torso = sampled.torso.usable
+        self._former: np.ndarray | None = None
 
     def alpha(self, at: int, around: list[tuple[int, _Seen]]) -> np.ndarray:
         """uint8 [H, W], of picture `at`, the middle one of the five in `around`."""
+        import cv2
+
         points = self._landmarks_px
         here = around[_REACH][1]
         heads = [np.eye(2, 3) if k == at else head_map(points[k], points[at]) for k, _ in around]
@@ -58,7 +62,13 @@ class _Parser:
         chin, top = float(points[at, CHIN, 1]), float(points[at, FOREHEAD_TOP, 1])
         seam = chin, chin + 0.25 * (chin - top)
         steadied = self._steadier.steady([seen.mask for _, seen in around], heads, bodies, seam)
-        return self._matte.refine(here.rgb, steadied)
+        alpha = self._matte.refine(here.rgb, steadied)
+        if self._former is not None:
+            # The matte follows the picture's noise; a quarter of the former one takes most of that out.
+            moved = moved_by_parts(self._former, heads[_REACH - 1], bodies[_REACH - 1], round(chin))
+            alpha = np.asarray(cv2.addWeighted(alpha, 1 - _CARRIED, moved, _CARRIED, 0))
+        self._former = alpha
+        return alpha
 
     def labels(self, at: int, here: _Seen, alpha: Future[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """(alpha, labels), both uint8 [H, W], of picture `at`."""

@@ -29,7 +29,7 @@ _BAN = 160
 _ROUNDS = 3
 _LIGHTS, _SHADES = np.linspace(0.8, 1.25, 10), np.linspace(0.55, 1.25, 15)
 _FEWEST_HAIR = 0.01
-_HAIRY, _DRESSED = 0.3, 0.15
+_HAIRY, _DRESSED = 0.3, 0.3
 _OUTLINE = 2 * LEVELS_PER_NAT
 
 
@@ -157,10 +157,10 @@ def _above_the_jaw(samples: list[Sample], zones: list[Zones], seeds: _Seeds) -> 
     if found[1].sum() < _FEWEST_HAIR * found[0].sum() or not hair.any():
         found[1][:] = 0
     face_color, hair_color = (_smoothed(h) for h in found)
-    unlike = ~_holding(seeds.shaded, 0.98) & (seeds.low > 2 * hair_color)
-    cloth = np.where(unlike, seeds.low, 0)
-    if cloth.sum() < _DRESSED * seeds.low.sum():
-        cloth[:] = 0  # bare shoulders: only their place tells them from the neck
+    low = np.where(seeds.low > 2 * hair_color, seeds.low, 0)
+    # Of bare shoulders nothing is unlike skin: only their place tells them from the neck.
+    dressed = low[~_holding(seeds.shaded, 0.98)].sum() >= _DRESSED * seeds.low.sum()
+    cloth = np.where(dressed & (low > 2 * seeds.shaded), low, 0)
     return [face_color, hair_color, seeds.shaded, cloth]
 
 

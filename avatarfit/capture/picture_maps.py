@@ -55,3 +55,18 @@ def head_map(source_px: np.ndarray, target_px: np.ndarray) -> np.ndarray:
     cross = np.einsum("ni,nj->ij", target - place, centred)
     linear = np.einsum("ij,jk->ik", cross, np.array([[yy, -xy], [-xy, xx]]) / (xx * yy - xy * xy))
     return np.concatenate([linear, (place - np.einsum("ij,j->i", linear, origin))[:, None]], axis=1)
+
+
+def moved_by_parts(picture: np.ndarray, head: np.ndarray, body: np.ndarray, row: int) -> np.ndarray:
+    """The picture [H, W] moved by the head's map above a row and by the body's from it on."""
+    import cv2
+
+    height, width = picture.shape
+    row = min(max(row, 0), height)
+    parts = []
+    for affine, first, last in ((head, 0, row), (body, row, height)):
+        if first < last:
+            shifted = affine.copy()
+            shifted[1, 2] -= first
+            parts.append(cv2.warpAffine(picture, shifted, (width, last - first), borderMode=cv2.BORDER_REPLICATE))
+    return np.concatenate(parts)

@@ -9,6 +9,7 @@ from avatarfit.capture.picture_maps import (
     chained,
     head_map,
     inverse_map,
+    moved_by_parts,
     resized_map,
 )
 
@@ -51,3 +52,12 @@ def test_maps_are_opencvs() -> None:
     picture[30, 20] = 1
     shifted = cv2.warpAffine(picture, np.array([[1.0, 0, 4], [0, 1, -6]]), (60, 60))
     assert np.unravel_index(shifted.argmax(), shifted.shape) == (24, 24)
+
+
+def test_what_is_above_the_row_goes_with_the_head_and_what_is_below_with_the_body() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50)).astype(np.uint8)
+    head, body = np.array([[1.0, 0, 3], [0, 1, 2]]), np.array([[1.0, 0, -4], [0, 1, 0]])
+    moved = moved_by_parts(picture, head, body, 25)
+    np.testing.assert_array_equal(moved[2:25, 3:], picture[:23, :-3])
+    np.testing.assert_array_equal(moved[25:, :-4], picture[25:, 4:])
+    np.testing.assert_array_equal(moved_by_parts(picture, head, np.eye(2, 3), -5), picture)
