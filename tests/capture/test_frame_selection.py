@@ -1,9 +1,20 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from avatarfit.capture.face_mesh import Detection
-from avatarfit.capture.frame_selection import choose_face, cuts, links, near_duplicates
+from avatarfit.capture.frame_selection import (
+    FaceMark,
+    choose_face,
+    cuts,
+    links,
+    longest_gap,
+    near_duplicates,
+    shows_one_picture,
+)
+from avatarfit.capture.source_view import SourceView
+from avatarfit.contracts import FaceError
 
 
 def test_padding_of_every_sixth_picture_is_found_and_nothing_else() -> None:
@@ -70,3 +81,39 @@ def test_links_bridge_repeats_but_not_lost_pictures() -> None:
     cut[4] = True
     assert links(np.array([0, 1, 4, 5, 8]), repeated, cut)[0].tolist() == [True, False, True, False, False]
     assert source.tolist() == [0, 3, 4, 7, 8]
+
+
+def test_a_mark_chooses_its_person_however_small_and_whenever_found() -> None:
+    detections = [[face(300, 150)], [face(300, 150), face(80, 60)], [face(82, 60), face(300, 150)]]
+    times = np.arange(3) / 25
+    mark = FaceMark.of(0.0, face(81, 62).landmarks_px)
+    chosen, others = choose_face(detections, times, mark)
+    assert chosen.tolist() == [-1, 1, 0]
+    assert others == 2
+    assert choose_face(detections, times)[0].tolist() == [0, 0, 1]
+    with pytest.raises(FaceError, match=r"the face seen at 0\.00 s was lost"):
+        choose_face(detections, times, FaceMark(0.0, 600.0, 100.0, 60.0))
+    with pytest.raises(FaceError, match=r"the face seen at 9\.00 s was lost"):
+        choose_face(detections, times, FaceMark(9.0, mark.x_px, mark.y_px, 60.0))
+
+
+def test_a_mark_moves_with_the_view() -> None:
+    moved = FaceMark(1.5, 300.0, 200.0, 100.0).within(SourceView(100, 50, 400, 400, 200, 200))
+    assert moved == FaceMark(1.5, 100.0, 75.0, 50.0)
+
+
+def test_a_still_picture_is_told_from_a_still_person() -> None:
+    still = np.concatenate([[np.inf], np.zeros(60)])
+    still[30] = 0.6  # a key picture is coded anew
+    assert shows_one_picture(still)
+    assert not shows_one_picture(np.concatenate([[np.inf], np.full(60, 0.05)]))
+    padded = np.where(np.arange(61) % 2 == 0, 0.0, 1.5)
+    assert not shows_one_picture(padded)
+    assert not shows_one_picture(np.array([np.inf]))
+
+
+def test_the_longest_gap_is_in_seconds() -> None:
+    missing = np.array([1, 0, 1, 1, 1, 0, 1, 1], bool)
+    times = np.array([0, 1, 2, 3, 4, 5, 6, 12.0])
+    assert longest_gap(missing, times) == (6, 12)
+    assert longest_gap(missing, np.arange(8.0)) == (2, 4)

@@ -5,7 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avatarfit.capture.stages import Stages, file_sha256, key_of, load_tensors, save_tensors, write_atomically
+from avatarfit.capture.stages import (
+    Rows,
+    Stages,
+    file_sha256,
+    key_of,
+    load_tensors,
+    save_tensors,
+    told_when_full,
+    write_atomically,
+)  # fmt: skip
+from avatarfit.contracts import InputError
 from avatarfit.contracts.events import Finished, silent
 
 
@@ -71,3 +81,49 @@ def test_tensors_and_hashes_round_trip(tmp_path: Path) -> None:
     (tmp_path / "e").write_bytes(b"abc")
     assert file_sha256(tmp_path / "e") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_tensors_are_the_safetensors_packages_own_and_come_back(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    rng = np.random.default_rng(0)
+    tensors = {
+        "b": rng.normal(size=(5, 3)), "a": rng.normal(size=(7,)).astype(np.float32), "flag": rng.normal(size=9) > 0,
+        "n": np.arange(4), "none": np.zeros((0, 3), np.float32), "u": np.arange(5, dtype=np.uint8),
+        "turned": np.arange(6.0).reshape(2, 3).T,
+    }  # fmt: skip
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, tensors)
+    for loaded in (load_file(path), load_tensors(path)):
+        assert loaded.keys() == tensors.keys()
+        for name, value in tensors.items():
+            assert loaded[name].dtype == value.dtype
+            np.testing.assert_array_equal(loaded[name], value)
+    assert list(load_tensors(path, ["n"])) == ["n"]
+    changed = load_tensors(path)
+    changed["b"][:] = 0
+    np.testing.assert_array_equal(load_tensors(path)["b"], tensors["b"])
+    save_tensors(path, {"b": changed["b"] + 1})  # may be replaced while it is read
+    assert (changed["b"] == 0).all()
+    assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_rows_gather_on_disk_and_leave_nothing(tmp_path: Path) -> None:
+    with Rows(tmp_path / "r.rows") as rows:
+        for k in range(5):
+            rows.append(np.full((2, 3), k, np.float32))
+        assert rows.count == 5
+        save_tensors(tmp_path / "x.safetensors", {"all": rows.array()})
+    np.testing.assert_array_equal(load_tensors(tmp_path / "x.safetensors")["all"][:, 0, 0], np.arange(5))
+    assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_a_file_that_cannot_be_finished_leaves_the_former_one(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a", b"first")
+    (tmp_path / "a.part").symlink_to("/dev/full")
+    with pytest.raises(InputError, match="is full"), told_when_full(tmp_path):
+        write_atomically(tmp_path / "a", b"second")
+    assert (tmp_path / "a").read_bytes() == b"first"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    with pytest.raises(FileNotFoundError), told_when_full(tmp_path):
+        write_atomically(tmp_path / "no" / "a", b"other errors stay what they are")
