@@ -5,7 +5,8 @@ chin by the affine map that best takes the head's rigid landmarks along (least s
 by the torso's map; each pixel takes the label that lies nearest to where it comes from. The share of all pixels whose
 label then differs is the pair's flicker, in percent. Motion within the head (lips, lids) and rounding to whole pixels
 count as flicker, too; `flicker_floor_percent` says what rounding alone makes: the same labels, moved in two steps of
-half the way, compared with the same moved in one.
+half the way, compared with the same moved in one. Where pictures are missing in the clip, the head jumps; the figure
+without such pairs is given beside the one with them.
 
 Where the clip is the synthetic performer's (`avatarfit sample-clip`), its truth is rendered again: overlap
 (intersection over union) of every label over the sampled pictures, and the mean error of the person's alpha.
@@ -26,8 +27,11 @@ from safetensors import safe_open
 
 from avatarfit.capture import ClipFolder
 from avatarfit.capture.clip_folder import BACKGROUND, FACE, HAIR, HEAD, MOUTH_INTERIOR, NECK, TORSO
-from avatarfit.capture.face_points import CHIN
+from avatarfit.capture.face_points import CHIN, RIGID
 from avatarfit.capture.picture_maps import between_maps, head_map
+
+JUMP = 0.015
+"""A step of the rigid landmarks, in picture widths, that shows that pictures are missing in between."""
 
 NAMES = {
     BACKGROUND: "background", FACE: "face", NECK: "neck", TORSO: "torso", MOUTH_INTERIOR: "mouth_interior",
@@ -63,7 +67,7 @@ def half_way(affine: np.ndarray) -> np.ndarray:
 def flicker(clip: ClipFolder, start: int, stop: int) -> dict[str, object]:
     """Figures over the pictures from `start` to before `stop`."""
     torso = torso_maps_px(clip)
-    shares, floors, alphas = [], [], []
+    shares, floors, alphas, steps = [], [], [], []
     by_label = np.zeros(len(NAMES))
     former: tuple[np.ndarray, np.ndarray] | None = None
     for index, (alpha, labels) in enumerate(clip.masks(start, stop), start=start):
@@ -71,6 +75,7 @@ def flicker(clip: ClipFolder, start: int, stop: int) -> dict[str, object]:
             points = clip.landmarks_px[index - 1 : index + 1]
             head, body = head_map(points[0], points[1]), between_maps(torso[index - 1], torso[index])
             row = int(np.clip(points[1, CHIN, 1], 0, labels.shape[0]))
+            steps.append(np.linalg.norm((points[1] - points[0])[RIGID, :2], axis=1).mean() / labels.shape[1])
             once = moved(former[1], head, body, row)
             changed = once != labels
             shares.append(changed.mean())
@@ -79,11 +84,13 @@ def flicker(clip: ClipFolder, start: int, stop: int) -> dict[str, object]:
             floors.append((moved(half, half_way(head), half_way(body), row) != once).mean())
             alphas.append(cv2.absdiff(moved(former[0], head, body, row), alpha).mean() / 255)
         former = alpha, labels
-    percent = 100 * np.array(shares)
+    percent, jumped = 100 * np.array(shares), np.array(steps) > JUMP
     return {
         "pairs": len(shares),
         "flicker_percent": round(float(percent.mean()), 4),
         "flicker_median_percent": round(float(np.median(percent)), 4),
+        "jumps": int(jumped.sum()),
+        "flicker_without_jumps_percent": round(float(percent[~jumped].mean()), 4),
         "flicker_worst_percent": round(float(percent.max()), 4),
         "flicker_floor_percent": round(100 * float(np.mean(floors)), 4),
         "flicker_percent_by_label": {
