@@ -121,8 +121,9 @@ def solve_structure(
         before = cost(rotation, translation, points, knee)
         for _ in range(6):
             inverse = np.linalg.inv(blocks * (1 + damping * np.eye(3)))
-            # [6S, 3P] times a block-diagonal [3P, 3P]
-            eliminated = np.einsum("spa,pab->spb", flat.reshape(-1, point_count, 3), inverse).reshape(flat.shape)
+            # [6S, 3P] times a block-diagonal [3P, 3P], written out: einsum takes twice as long.
+            rows = mixed.reshape(-1, point_count, 3)
+            eliminated = sum(rows[..., k : k + 1] * inverse[:, k] for k in range(3)).reshape(flat.shape)
             normal = -eliminated @ flat.T
             for k in range(pose_count):
                 normal[6 * k : 6 * k + 6, 6 * k : 6 * k + 6] += poses[k] * (1 + damping * np.eye(6))
