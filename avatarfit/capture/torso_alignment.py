@@ -38,7 +38,8 @@ def locally_normalised(gray: np.ndarray, radius_px: float) -> np.ndarray:
 
     value = gray.astype(np.float32)
     centred = value - local_mean(value)
-    spread = np.sqrt(local_mean(centred * centred))
+    # The box filter's running sums leave a trace below zero where a flat part follows a lively one.
+    spread = np.sqrt(np.maximum(local_mean(centred * centred), 0))
     return np.asarray(centred / (spread + _FLOOR_LEVELS), np.float32)
 
 

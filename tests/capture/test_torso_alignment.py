@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 
 from avatarfit.capture.torso_alignment import TorsoAligner, locally_normalised
 
@@ -87,3 +88,12 @@ def test_normalisation_takes_out_gain_and_offset() -> None:
     strong = np.abs(a) > 0.5
     assert np.median(np.abs(a - b)[strong]) < 0.25
     assert np.abs(locally_normalised(np.full((40, 40), 77, np.uint8), 6)).max() < 1e-3
+
+
+@pytest.mark.filterwarnings("error")
+def test_flat_surroundings_are_normalised_to_numbers() -> None:
+    rng = np.random.default_rng(0)
+    gray = np.full((512, 512), 70, np.uint8)
+    gray[100:200, 100:200] = rng.integers(0, 256, (100, 100))
+    for radius in (3.0, 6.0, 10.0):
+        assert np.isfinite(locally_normalised(gray, radius)).all()
