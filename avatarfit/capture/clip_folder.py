@@ -177,20 +177,24 @@ class ClipFolder:
         if start >= stop:
             return
         self._check_source()
-        wanted = iter(self.pts_seconds[start:stop])
-        due = next(wanted)
-        pictures = read_working(self.source, self.view, float(due), pick=lambda seconds: seconds > due - 1e-4)
-        for frame in pictures:
-            if frame.pts_seconds > due + 1e-4:
-                break
+        due = self.pts_seconds[start:stop] - 1e-4
+        found = 0
+
+        def pick(seconds: float) -> bool:
+            nonlocal found
+            taken = found < len(due) and seconds > due[found]
+            found += taken
+            return bool(taken)
+
+        pictures = read_working(self.source, self.view, float(due[0]), pick=pick)
+        for wanted in self.pts_seconds[start:stop]:
+            frame = next(pictures, None)
+            if frame is None or frame.pts_seconds > wanted + 1e-4:
+                raise InputError(
+                    f"{self.source} has no picture at {wanted:.3f} s any more", "the clip that was captured",
+                    "capture it again",
+                )  # fmt: skip
             yield frame
-            following = next(wanted, None)
-            if following is None:
-                return
-            due = following
-        raise InputError(
-            f"{self.source} has no picture at {due:.3f} s any more", "the clip that was captured", "capture it again"
-        )
 
     def masks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(person alpha, labels), both uint8 [H, W], of the kept frames from `start` to before `stop`."""

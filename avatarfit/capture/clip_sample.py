@@ -55,21 +55,11 @@ class KeptFrames:
         """
         places = range(len(self)) if chosen is None else sorted(chosen)
         place_of = {int(self.source_index[k]): k for k in places}
-        last = max(place_of)
-        seen = -1
-
-        def wanted(number: int) -> bool:
-            nonlocal seen
-            seen = number
-            return seen in place_of
-
         masks = enumerate(read_gray_video(self.raw_alpha))
-        for frame in read_working(self.source, self.view, wanted=wanted):
-            at = seen
+        pictures = read_working(self.source, self.view, wanted=place_of.__contains__)
+        for at, frame in zip(place_of, pictures, strict=False):
             mask = next(mask for index, mask in masks if index == at)
             yield place_of[at], frame.rgb, mask
-            if at >= last:
-                return
 
 
 @dataclass(frozen=True)

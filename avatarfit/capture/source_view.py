@@ -104,7 +104,7 @@ def read_working(
     wanted: Callable[[int], bool] | None = None,
     pick: Callable[[float], bool] | None = None,
 ) -> Iterator[VideoFrame]:
-    """The clip's working pictures, in order, uint8 [working height, working width, 3].
+    """The clip's working pictures, in order, uint8 [working height, working width, 3]; decoded in a thread, ahead.
 
     Args:
         path: the source.
@@ -117,7 +117,7 @@ def read_working(
     Raises:
         InputError: not a readable video.
     """
-    from avatarfit.media import read_video
+    from avatarfit.media import ahead, read_video
 
     crop = (view.x_px, view.y_px, view.width_px, view.height_px)
     size = (view.working_width_px, view.working_height_px)
@@ -130,4 +130,4 @@ def read_working(
         number += 1
         return wanted is None or wanted(number)
 
-    return read_video(path, start_seconds, crop=crop, size=size, wanted=needed)
+    return ahead(read_video(path, start_seconds, crop=crop, size=size, wanted=needed))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from avatarfit.contracts import InputError
 from avatarfit.contracts.events import Finished, Listener
@@ -184,9 +185,12 @@ class Stages:
             self.records[name] = record
             self._on_event(Finished(name, record["seconds"], record["values"], reused=True))
             return True
+        import scipy.linalg  # noqa: F401 - SciPy's BLAS must be there to be held to one thread
+
         record_path.unlink(missing_ok=True)
         start = time.monotonic()
-        with told_when_full(self.folder):
+        # BLAS threads gain nothing on such small matrices and, waiting, take the cores from the stage itself.
+        with told_when_full(self.folder), threadpool_limits(1, user_api="blas"):
             values = {k: round(float(v), 6) for k, v in make().items()}
             seconds = round(time.monotonic() - start, 3)
             record = {"key": key, "seconds": seconds, "values": values}

@@ -3,6 +3,7 @@
 Time is seconds from the clip's first video frame; colours are sRGB-coded 8-bit RGB, upright.
 """
 
+from avatarfit.media.ahead import ahead
 from avatarfit.media.probe import MediaInfo, probe
 from avatarfit.media.sound import SoundSpan, covering, read_audio, resample, sound_span, write_wav
 from avatarfit.media.video_reader import read_gray_video, read_pictures_at, read_video
@@ -12,6 +13,7 @@ __all__ = [
     "MediaInfo",
     "SoundSpan",
     "VideoWriter",
+    "ahead",
     "covering",
     "probe",
     "read_audio",
