@@ -1,6 +1,6 @@
 """The first pass over the clip: everything that needs each picture once, streamed.
 
-Landmarks and image motion run in one thread, the person network in another; decoding stays in the caller's.
+Landmarks, image motion and the person network run in a thread each.
 """
 
 from __future__ import annotations
@@ -40,29 +40,22 @@ class Observation:
     alpha: np.ndarray
 
 
-class _FaceThread:
-    """Landmarks of a picture, and flow from the picture before to it."""
+class _FlowThread:
+    """Image motion from the picture before to a picture."""
 
-    def __init__(self, source: LandmarkSource, face_limit: int) -> None:
-        self._tracker = face_tracker(source, face_limit)
+    def __init__(self) -> None:
         self._gray: np.ndarray | None = None
-        self._faces: list[Face] = []
 
-    def step(self, rgb: np.ndarray) -> tuple[list[Face], list[np.ndarray], float]:
-        """Faces of this picture, flow of the former picture's faces, difference to the former picture."""
+    def step(self, rgb: np.ndarray, former: Future[list[Face]] | None) -> tuple[list[np.ndarray], float]:
+        """Flow of the former picture's faces, and the difference to the former picture."""
         import cv2
 
-        gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        flows: list[np.ndarray] = []
-        difference = np.inf
-        if self._gray is not None:
-            flows = [rigid_flow_px(self._gray, gray, face.landmarks_px) for face in self._faces]
-            difference = float(cv2.absdiff(gray, self._gray).mean())
-        self._gray, self._faces = gray, self._tracker.detect(rgb)
-        return self._faces, flows, difference
-
-    def close(self) -> None:
-        self._tracker.close()
+        gray, before = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), self._gray
+        self._gray = gray
+        if before is None or former is None:
+            return [], np.inf
+        difference = float(cv2.absdiff(gray, before).mean())
+        return [rigid_flow_px(before, gray, face.landmarks_px) for face in former.result()], difference
 
 
 def face_tracker(source: LandmarkSource, face_limit: int = 2) -> FaceTracker:
@@ -95,21 +88,22 @@ def observe(
     hush = ExitStack()
     hush.enter_context(quiet_native_stderr())  # the networks load, and say so, until their first picture is done
     try:
-        face_thread, segmenter = _FaceThread(source, face_limit), PersonSegmenter()
+        tracker, segmenter, flow_thread = face_tracker(source, face_limit), PersonSegmenter(), _FlowThread()
     except BaseException:
         hush.close()
         raise
-    waiting: deque[tuple[float, Future, Future]] = deque()
+    waiting: deque[tuple[float, Future, Future, Future]] = deque()
     former: tuple[float, float, list[Face], np.ndarray] | None = None
     shape: tuple[int, ...] | None = None
 
     def collect() -> tuple[Observation | None, tuple[float, float, list[Face], np.ndarray]]:
-        pts, faces_future, alpha_future = waiting.popleft()
-        faces, flows, difference = faces_future.result()
+        pts, faces, flow, alpha = waiting.popleft()
+        flows, difference = flow.result()
         done = None if former is None else _joined(former, flows)
-        return done, (pts, difference, faces, alpha_future.result())
+        return done, (pts, difference, faces.result(), alpha.result())
 
-    with ThreadPoolExecutor(1) as face_pool, ThreadPoolExecutor(1) as person_pool:
+    with ThreadPoolExecutor(1) as face_pool, ThreadPoolExecutor(1) as flow_pool, ThreadPoolExecutor(1) as person_pool:
+        before: Future[list[Face]] | None = None
         try:
             for frame in frames:
                 shape = shape or frame.rgb.shape
@@ -120,13 +114,15 @@ def observe(
                         "one size throughout",
                         "cut or convert the clip to one size",
                     )
-                faces = face_pool.submit(face_thread.step, frame.rgb)
+                faces = face_pool.submit(tracker.detect, frame.rgb)
+                flow = flow_pool.submit(flow_thread.step, frame.rgb, before)
+                before = faces
                 alpha = person_pool.submit(segmenter.alpha, frame.rgb)
                 if former is None and not waiting:
                     faces.result()
                     alpha.result()
                     hush.close()
-                waiting.append((frame.pts_seconds, faces, alpha))
+                waiting.append((frame.pts_seconds, faces, flow, alpha))
                 if len(waiting) >= _IN_FLIGHT:
                     done, former = collect()
                     if done is not None:
@@ -139,9 +135,9 @@ def observe(
                 yield _joined(former, [])
         finally:
             hush.close()
-            for pool in (face_pool, person_pool):
+            for pool in (face_pool, flow_pool, person_pool):
                 pool.shutdown(wait=True, cancel_futures=True)
-            face_thread.close()
+            tracker.close()
             segmenter.close()
 
 
