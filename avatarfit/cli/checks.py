@@ -76,6 +76,19 @@ def check_clip(path: Path, needs_sound: bool) -> None:
         raise SoundError(f"{path} has no sound", "a clip in which the person speaks", "record it with sound")
 
 
+def check_clip_folder(path: Path) -> None:
+    """Raise unless `path` is a folder.
+
+    Raises:
+        InputError: a file, or nothing.
+    """
+    from avatarfit.contracts import InputError
+
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "does not exist"
+        raise InputError(f"the clip {path} {what}", "a clip folder", "make it with avatarfit capture")
+
+
 def parse_size(text: str | None) -> int | Literal["source"] | None:
     """The `size` of `capture_clip` from `--size`.
 

@@ -22,6 +22,7 @@ class Report:
         """Write it; the exit code."""
         from avatarfit.capture import ClipFolder
         from avatarfit.capture.report import write_report
+        from avatarfit.cli.checks import check_clip_folder
         from avatarfit.pipeline.listeners import Listeners
 
         check_clip_folder(self.clip)
@@ -47,6 +48,7 @@ class ExportClip:
         """Export; the exit code."""
         from avatarfit.capture import ClipFolder
         from avatarfit.capture.exchange import export_adnerf
+        from avatarfit.cli.checks import check_clip_folder
         from avatarfit.pipeline.listeners import Listeners
 
         _check_format(self.format)
@@ -94,16 +96,3 @@ def _check_format(name: str) -> None:
 
     if name != "adnerf":
         raise InputError(f"--format came as {name}", "adnerf", "leave it away")
-
-
-def check_clip_folder(path: Path) -> None:
-    """Raise unless `path` is a folder.
-
-    Raises:
-        InputError: a file, or nothing.
-    """
-    from avatarfit.contracts import InputError
-
-    if not path.is_dir():
-        what = "is a file" if path.exists() else "does not exist"
-        raise InputError(f"the clip {path} {what}", "a clip folder", "make it with avatarfit capture")

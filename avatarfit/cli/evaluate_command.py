@@ -32,8 +32,13 @@ class Evaluate:
 
     def run(self) -> int:
         """Evaluate; the exit code."""
-        from avatarfit.cli.checks import check_clip, check_output_file, check_output_folder, check_range
-        from avatarfit.contracts import InputError
+        from avatarfit.cli.checks import (
+            check_clip,
+            check_clip_folder,
+            check_output_file,
+            check_output_folder,
+            check_range,
+        )
 
         if self.json is not None:
             check_output_file(self.json, ".json")
@@ -41,9 +46,7 @@ class Evaluate:
             check_output_folder(self.pictures)
         if self.frames is not None:
             check_range("--frames", self.frames, 1, 10_000_000)
-        if not self.clip.is_dir():
-            what = "is a file" if self.clip.exists() else "does not exist"
-            raise InputError(f"the clip {self.clip} {what}", "a clip folder", "make it with avatarfit capture")
+        check_clip_folder(self.clip)
         check_clip(self.clip, needs_sound=False)
         from avatarfit.capture import ClipFolder
         from avatarfit.evaluation import evaluate_avatar

@@ -146,7 +146,8 @@ def _pointers(
     )
 
 
-def _group_error(group_count: int) -> ValueError:
+def group_error(group_count: int) -> ValueError:
+    """What a CPU kernel's word for a group number outside 0..group_count-1 becomes."""
     return ValueError(f"group came with a number outside 0..{group_count - 1}; wanted each a row of weights")
 
 
@@ -166,7 +167,7 @@ def _blend_cpu(base: Tensor, deltas: Tensor, weights: Tensor, group: Tensor) -> 
     call = native.load().af_blend_half if half else native.load().af_blend
     status = call(*pointers, n, k, weights.shape[0], out.data_ptr())
     if status == native.STATUS_BAD_VALUE:
-        raise _group_error(weights.shape[0])
+        raise group_error(weights.shape[0])
     native.check_status(status, "weights")
     return out
 
@@ -183,7 +184,7 @@ def _blend_backward_cpu(
         grad_deltas.data_ptr() if want_deltas else None,
         grad_weights.data_ptr() if want_weights else None,
     ):  # fmt: skip
-        raise _group_error(weights.shape[0])
+        raise group_error(weights.shape[0])
     return grad_deltas, grad_weights
 
 
@@ -207,7 +208,7 @@ def _weights_grad_cpu(deltas: Tensor, grad: Tensor, group: Tensor, group_count: 
         n, k, group_count, None, out.data_ptr(),
     )  # fmt: skip
     if failed:
-        raise _group_error(group_count)
+        raise group_error(group_count)
     return out
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avatarfit.ops import cuda_kernels, native
 from avatarfit.ops._checks import check, pointer
-from avatarfit.ops.blend import blend_weights_grad, wants_native_and_groups
+from avatarfit.ops.blend import blend_weights_grad, group_error, wants_native_and_groups
 from avatarfit.ops.layout import ATTRIBUTE_COUNT
 from avatarfit.ops.registry import LIBRARY, register
 
@@ -127,7 +127,7 @@ def _blend_adam_step_cpu(
         weights_grad.data_ptr(),
     )  # fmt: skip
     if status == native.STATUS_BAD_VALUE:
-        raise ValueError(f"group came with a number outside 0..{weights.shape[0] - 1}; wanted each a row of weights")
+        raise group_error(weights.shape[0])
     native.check_status(status)
     return weights_grad
 

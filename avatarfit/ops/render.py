@@ -11,7 +11,7 @@ from torch import Tensor
 from avatarfit.ops import cuda_kernels, layout, native
 from avatarfit.ops._checks import check, check_size, pointer
 from avatarfit.ops.backend import wants_native
-from avatarfit.ops.blend import blend, check_group
+from avatarfit.ops.blend import blend, check_group, group_error
 from avatarfit.ops.frame import Frame, Gaussians
 from avatarfit.ops.project import project
 from avatarfit.ops.rasterise import rasterise_over
@@ -123,7 +123,6 @@ def _draw_native(frame: Frame) -> Tensor:
         out.data_ptr(),
     )  # fmt: skip
     if status == native.STATUS_BAD_VALUE:
-        count = frame.weights.shape[0]
-        raise ValueError(f"group came with a number outside 0..{count - 1}; wanted each a row of weights")
+        raise group_error(frame.weights.shape[0])
     native.check_status(status, "weights, head or torso")
     return out
