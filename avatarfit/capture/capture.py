@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from avatarfit.capture.mask_pass import write_masks
 from avatarfit.capture.observe_stage import observe_clip
 from avatarfit.capture.pose_solver import PoseSettings
 from avatarfit.capture.pose_stage import REASONS, REPEAT, register_clip, solve_clip
-from avatarfit.capture.source_view import SourceView, read_working
+from avatarfit.capture.source_view import SourceView
+from avatarfit.capture.spans import Crew
 from avatarfit.capture.stages import (
     Stages,
     file_sha256,
@@ -43,7 +44,7 @@ FOCAL_OVER_LONG_SIDE = 2.34
 """A frontal clip barely shows its focal length (errors change by under 2 % over a factor of ten); a usual lens."""
 
 _RATES_HZ = (10, 12.5, 15, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60)
-_VERSIONS = {"view": 1, "observe": 2, "pose": 3, "register": 3, "masks": 5, "tracks": 3}
+_VERSIONS = {"view": 1, "observe": 3, "pose": 3, "register": 4, "masks": 6, "tracks": 3}
 
 
 def capture_clip(
@@ -118,28 +119,38 @@ def capture_clip(
             "observations.safetensors", "alpha.mkv", "pose.safetensors", "face.safetensors", "torso.safetensors",
         )
     )  # fmt: skip
-    stages.run(
-        "observe", keys["observe"], [observed, raw_alpha],
-        lambda: observe_clip(
-            clip_path, view, taken_hz, landmark_source, face is not None, observed, raw_alpha,
-            _ticker("observe", round(info.frame_count_estimate * taken_hz / info.frame_rate_hz), on_event),
-        ),
-    )  # fmt: skip
-    stages.run(
-        "pose", keys["pose"], [pose],
-        lambda: solve_clip(clip_path, observed, camera, settings, mark, pose, on_event),
-    )  # fmt: skip
-    stages.run(
-        "register", keys["register"], [registered],
-        lambda: _register(clip_path, view, pose, camera, settings, registered, on_event),
-    )  # fmt: skip
-    solved = load_tensors(pose) | load_tensors(registered)
-    rate_hz = _kept_rate_hz(taken_hz, solved)
-    stages.run(
-        "masks", keys["masks"],
-        [folder / files.PERSON, folder / files.LABELS, folder / files.PLATE, folder / files.PLATE_SEEN, torso],
-        lambda: _masks(clip_path, view, raw_alpha, solved, camera, rate_hz, folder, torso, on_event),
-    )  # fmt: skip
+    with Crew() as crew:
+        stages.run(
+            "observe", keys["observe"], [observed, raw_alpha],
+            lambda: observe_clip(
+                info, view, taken_hz, landmark_source, face is not None, observed, raw_alpha,
+                stages.parts("observe", keys["observe"]), crew,
+                _ticker("observe", round(info.frame_count_estimate * taken_hz / info.frame_rate_hz), on_event),
+            ),
+        )  # fmt: skip
+        stages.run(
+            "pose", keys["pose"], [pose],
+            lambda: solve_clip(clip_path, observed, camera, settings, mark, pose, on_event),
+        )  # fmt: skip
+        stages.run(
+            "register", keys["register"], [registered],
+            lambda: register_clip(
+                clip_path, view, pose, camera, settings, registered, stages.parts("register", keys["register"]), crew,
+                on_event,
+            ),
+        )  # fmt: skip
+        solved = load_tensors(pose) | load_tensors(registered)
+        rate_hz = _kept_rate_hz(taken_hz, solved)
+        kept = KeptFrames(
+            clip_path, view, raw_alpha, taken_hz, solved["source_index"], solved["pts_seconds"], solved["landmarks_px"],
+            HeadPose(solved["head_rotation_wxyz"], solved["head_translation_cm"]), camera,
+            train_count_of(len(solved["source_index"])),
+        )  # fmt: skip
+        stages.run(
+            "masks", keys["masks"],
+            [folder / files.PERSON, folder / files.LABELS, folder / files.PLATE, folder / files.PLATE_SEEN, torso],
+            lambda: _masks(kept, rate_hz, folder, torso, stages.parts("masks", keys["masks"]), crew, on_event),
+        )  # fmt: skip
     stages.run(
         "tracks", keys["tracks"], [folder / files.TRACKS],
         lambda: _tracks(solved, torso, camera, folder / files.TRACKS),
@@ -191,22 +202,6 @@ def _ticker(stage: str, total: int | None, on_event: Listener) -> Callable[[int]
     return lambda step: on_event(Progress(stage, step, total))
 
 
-def _register(
-    clip: Path, view: SourceView, pose: Path, camera: Camera, settings: PoseSettings, face: Path, on_event: Listener
-) -> dict[str, float]:
-    source_index = load_tensors(pose, ["source_index"])["source_index"]
-
-    def grays(kept: Collection[int]) -> Iterator[np.ndarray]:
-        import cv2
-
-        wanted = source_index[list(kept)].tolist()
-        pictures = read_working(clip, view, wanted=set(wanted).__contains__)
-        for frame, _ in zip(pictures, wanted, strict=False):
-            yield cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
-
-    return register_clip(grays, pose, camera, settings, face, _ticker("register", len(source_index), on_event))
-
-
 def _kept_rate_hz(file_rate_hz: float, solved: dict[str, np.ndarray]) -> float:
     """The clip's true rate: the file's, less the repeats where they are many enough to be padding."""
     repeats = float((solved["status"] == REPEAT).mean())
@@ -218,21 +213,17 @@ def _kept_rate_hz(file_rate_hz: float, solved: dict[str, np.ndarray]) -> float:
 
 
 def _masks(
-    clip: Path, view: SourceView, raw_alpha: Path, solved: dict[str, np.ndarray], camera: Camera, rate_hz: float,
-    folder: Path, torso: Path, on_event: Listener,
-) -> dict[str, float]:  # fmt: skip
+    kept: KeptFrames, rate_hz: float, folder: Path, torso: Path, parts: Path, crew: Crew, on_event: Listener
+) -> dict[str, float]:
     import cv2
 
-    kept = KeptFrames(
-        clip, view, raw_alpha, solved["source_index"], solved["landmarks_px"],
-        HeadPose(solved["head_rotation_wxyz"], solved["head_translation_cm"]), camera,
-        train_count_of(len(solved["source_index"])),
-    )  # fmt: skip
     began = time.monotonic()
     sampled = sample_clip(kept, _ticker("sample", len(kept), on_event))
     on_event(Finished("sample", time.monotonic() - began))
     step = _ticker("masks", len(kept), on_event)
-    affine, values = write_masks(kept, sampled, folder / files.PERSON, folder / files.LABELS, rate_hz, step)
+    affine, values = write_masks(
+        kept, sampled, folder / files.PERSON, folder / files.LABELS, rate_hz, parts, crew, step
+    )  # fmt: skip
     seen_picture = sampled.plate_seen.astype(np.uint8) * 255
     for name, picture in ((files.PLATE, sampled.plate[..., ::-1]), (files.PLATE_SEEN, seen_picture)):
         write_atomically(folder / name, cv2.imencode(".png", picture)[1].tobytes())

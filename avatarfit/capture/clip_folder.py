@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from avatarfit.capture.source_view import SourceView, read_working
+from avatarfit.capture.source_view import SourceView, read_working_at
 from avatarfit.contracts import (
     AudioClip,
     Camera,
@@ -173,28 +173,13 @@ class ClipFolder:
         Raises:
             InputError: the source is gone or was changed.
         """
+        from avatarfit.media import ahead
+
         stop = len(self) if stop is None else min(stop, len(self))
         if start >= stop:
             return
         self._check_source()
-        due = self.pts_seconds[start:stop] - 1e-4
-        found = 0
-
-        def pick(seconds: float) -> bool:
-            nonlocal found
-            taken = found < len(due) and seconds > due[found]
-            found += taken
-            return bool(taken)
-
-        pictures = read_working(self.source, self.view, float(due[0]), pick=pick)
-        for wanted in self.pts_seconds[start:stop]:
-            frame = next(pictures, None)
-            if frame is None or frame.pts_seconds > wanted + 1e-4:
-                raise InputError(
-                    f"{self.source} has no picture at {wanted:.3f} s any more", "the clip that was captured",
-                    "capture it again",
-                )  # fmt: skip
-            yield frame
+        yield from ahead(read_working_at(self.source, self.view, self.pts_seconds[start:stop]))
 
     def masks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(person alpha, labels), both uint8 [H, W], of the kept frames from `start` to before `stop`."""

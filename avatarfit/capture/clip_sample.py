@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from avatarfit.capture.clip_folder import TORSO
 from avatarfit.capture.labels import Labeller
 from avatarfit.capture.part_model import PartModel, Sample
 from avatarfit.capture.plate import PlateBuilder
-from avatarfit.capture.source_view import SourceView, read_working
+from avatarfit.capture.source_view import SourceView, read_working_at
 from avatarfit.capture.torso_tracker import TorsoTracker
 from avatarfit.contracts import Camera
 from avatarfit.contracts.geometry import HeadPose
@@ -29,7 +29,9 @@ class KeptFrames:
         source: the clip.
         view: the part of it that is worked on.
         raw_alpha: the network's masks of ALL pictures that were looked at.
+        raw_rate_hz: the masks' pictures a second.
         source_index: int [K], rising: which of those were kept.
+        pts_seconds: float64 [K], their times.
         landmarks_px: float32 [K, 478, 3].
         head: their poses.
         camera: the clip's camera.
@@ -39,7 +41,9 @@ class KeptFrames:
     source: Path
     view: SourceView
     raw_alpha: Path
+    raw_rate_hz: float
     source_index: np.ndarray
+    pts_seconds: np.ndarray
     landmarks_px: np.ndarray
     head: HeadPose
     camera: Camera
@@ -48,18 +52,25 @@ class KeptFrames:
     def __len__(self) -> int:
         return len(self.source_index)
 
+    def between(self, first: int, stop: int) -> KeptFrames:
+        """What is known of the pictures from `first` to before `stop`."""
+        part = slice(first, stop)
+        return replace(
+            self, source_index=self.source_index[part], pts_seconds=self.pts_seconds[part],
+            landmarks_px=self.landmarks_px[part], head=self.head[part],
+        )  # fmt: skip
+
     def pictures(self, chosen: Collection[int] | None = None) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """(place among the kept, rgb uint8 [H, W, 3], raw mask uint8 [256, 256]) of all, or of the chosen ones.
 
         Pictures that are not chosen cost their decoding alone.
         """
-        places = range(len(self)) if chosen is None else sorted(chosen)
-        place_of = {int(self.source_index[k]): k for k in places}
-        masks = enumerate(read_gray_video(self.raw_alpha))
-        pictures = read_working(self.source, self.view, wanted=place_of.__contains__)
-        for at, frame in zip(place_of, pictures, strict=False):
-            mask = next(mask for index, mask in masks if index == at)
-            yield place_of[at], frame.rgb, mask
+        places = list(range(len(self))) if chosen is None else sorted(chosen)
+        first = int(self.source_index[places[0]])
+        masks = enumerate(read_gray_video(self.raw_alpha, first / self.raw_rate_hz), start=first)
+        pictures = read_working_at(self.source, self.view, self.pts_seconds[places])
+        for place, frame in zip(places, pictures, strict=True):
+            yield place, frame.rgb, next(mask for index, mask in masks if index == self.source_index[place])
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,7 @@ Lucas and Kanade 1981; Bouguet 2001; Klein and Murray 2007, "Parallel tracking a
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +30,6 @@ _GRID_PX = 8
 _FEWEST_SPOTS = 12
 _ENOUGH = 0.6
 _LEAST_SIDE_PX = 48
-_IN_FLIGHT = 8
 _NO_MAP = np.empty(0)
 
 
@@ -237,12 +234,6 @@ def register_faces(
                 if np.isfinite(found[index, slot, :, 0]).mean() > _ENOUGH:
                     break
 
-    with ThreadPoolExecutor(2) as pool:
-        waiting: deque[Future[None]] = deque()
-        for index, gray in enumerate(grays):
-            waiting.append(pool.submit(match, index, gray))
-            if len(waiting) > _IN_FLIGHT:
-                waiting.popleft().result()
-        for future in waiting:
-            future.result()
+    for index, gray in enumerate(grays):
+        match(index, gray)
     return found

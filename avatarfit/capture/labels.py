@@ -15,8 +15,7 @@ from avatarfit.capture.clip_folder import BACKGROUND, MOUTH_INTERIOR
 from avatarfit.capture.face_points import CHIN, FOREHEAD_TOP
 from avatarfit.capture.mouth_interior import mouth_interior
 from avatarfit.capture.part_model import PARTS, PartModel, Sample
-from avatarfit.capture.part_zones import Zones
-from avatarfit.capture.picture_maps import between_maps, head_map, resized_map
+from avatarfit.capture.picture_maps import between_maps, interpolated, pixel_positions, resized_map
 
 _CARRIED = 0.8
 
@@ -24,7 +23,7 @@ _CARRIED = 0.8
 @dataclass
 class _Former:
     scores: np.ndarray
-    landmarks_px: np.ndarray
+    head_px: np.ndarray
     torso_px: np.ndarray
 
 
@@ -55,13 +54,14 @@ class Labeller:
 
         height, width = person.shape
         sample = Sample.of(rgb, landmarks_px, person)
-        scores = self._model.scores(sample, Zones.of(sample.landmarks_px, sample.person.shape))
+        head = self._model.head_map(sample)
+        scores = self._model.scores(sample, head)
         small = sample.person.shape[1], sample.person.shape[0]
         torso = resized_map(np.eye(2, 3) if torso_px is None else torso_px, (width, height), small)
         if self._former is not None:
-            scores = cv2.addWeighted(scores, 1 - _CARRIED, self._moved(sample, torso), _CARRIED, 0)
-        self._former = _Former(scores, sample.landmarks_px, torso)
-        labels = _best(cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR))
+            scores = cv2.addWeighted(scores, 1 - _CARRIED, self._moved(sample, head, torso), _CARRIED, 0)
+        self._former = _Former(scores, head, torso)
+        labels = _best_at(scores, (width, height))
         mouth = mouth_interior(rgb, landmarks_px)
         if mouth is not None:
             rows, columns, inside = mouth
@@ -69,15 +69,16 @@ class Labeller:
         assert BACKGROUND == 0
         return np.asarray(cv2.bitwise_and(labels, cv2.threshold(person, 127, 255, cv2.THRESH_BINARY)[1]))
 
-    def _moved(self, sample: Sample, torso: np.ndarray) -> np.ndarray:
+    def _moved(self, sample: Sample, head: np.ndarray, torso: np.ndarray) -> np.ndarray:
         """The former picture's scores, moved to this one's head and, below the chin, to its body."""
         import cv2
 
         former = self._former
         assert former is not None
         height, width = sample.person.shape
-        head = head_map(former.landmarks_px, sample.landmarks_px)
-        moved = cv2.warpAffine(former.scores, head, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        moved = cv2.warpAffine(
+            former.scores, between_maps(former.head_px, head), (width, height), borderMode=cv2.BORDER_REPLICATE
+        )
         chin, top = sample.landmarks_px[CHIN, 1], sample.landmarks_px[FOREHEAD_TOP, 1]
         first = int(np.clip(chin, 0, height))
         if first < height:
@@ -91,6 +92,29 @@ class Labeller:
             between[:] = between + share * (lower[:seam].astype(np.float32) - between)
             moved[first + seam :] = lower[seam:]
         return np.asarray(moved)
+
+
+def _best_at(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [H, W]: the best labels of the scores [h, w, 4] brought to size (W, H) by linear interpolation.
+
+    Where a pixel and its eight neighbours agree, so does everything between them: only the rest is interpolated.
+    """
+    import cv2
+
+    small = _best(scores)
+    if small.shape[::-1] == size:
+        return small
+    around = np.ones((3, 3), np.uint8)
+    border = cv2.compare(cv2.dilate(small, around), cv2.erode(small, around), cv2.CMP_NE)
+    labels = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_NEAREST))
+    at = np.flatnonzero(cv2.resize(border, size, interpolation=cv2.INTER_NEAREST))
+    if len(at):
+        rows, columns = np.divmod(at.astype(np.int32), np.int32(size[0]))
+        found = interpolated(
+            scores, pixel_positions(size[0], small.shape[1])[columns], pixel_positions(size[1], small.shape[0])[rows]
+        )
+        labels.reshape(-1)[at] = _best(found[None])[0]
+    return labels
 
 
 def _best(scores: np.ndarray) -> np.ndarray:

@@ -1,15 +1,11 @@
-"""The pass that looks at every kept picture once more: torso motion, person alpha and labels.
-
-Decoding runs in the caller's thread; tracking, matting, labelling and coding in one thread each, at most a handful of
-pictures apart.
-"""
+"""The pass that looks at every kept picture once more: torso motion, person alpha and labels."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +16,18 @@ from avatarfit.capture.labels import Labeller
 from avatarfit.capture.matte import RimMatte
 from avatarfit.capture.person_alpha import AlphaSteadier
 from avatarfit.capture.picture_maps import between_maps, head_map, moved_by_parts
+from avatarfit.capture.spans import Crew, Step, span_bounds
+from avatarfit.capture.stages import load_tensors, save_tensors
 from avatarfit.capture.torso_registration import normalised, rested
-from avatarfit.capture.torso_tracker import TorsoPlace, TorsoTracker
-from avatarfit.media import VideoWriter
+from avatarfit.capture.torso_tracker import TorsoPlace
+from avatarfit.media import VideoWriter, join_videos
 
 _REACH = 2
-_IN_FLIGHT = 6
 _CARRIED = 0.25
+_LEAD = 14
+"""Pictures that a span looks at before its own: of the labels' scores, four fifths are carried on to the next one."""
+_TOLD = 10
+_PERSON, _LABELS = ".person.mkv", ".labels.mkv"
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,19 @@ class _Seen:
     torso: TorsoPlace
 
 
+@dataclass(frozen=True)
+class _Span:
+    """Pictures to parse, those from `first` to before `stop` of the ones that are kept here, and what helps."""
+
+    kept: KeptFrames
+    sampled: Sampled
+    first: int
+    stop: int
+    rate_hz: float
+
+
 class _Parser:
-    """Alpha, then labels, of pictures in time order; the two may run in a thread each."""
+    """Alpha and labels of pictures in time order."""
 
     def __init__(self, kept: KeptFrames, sampled: Sampled) -> None:
         self._landmarks_px = kept.landmarks_px
@@ -48,8 +60,14 @@ class _Parser:
         self._follow_torso = sampled.torso.usable
         self._former: np.ndarray | None = None
 
-    def alpha(self, at: int, around: list[tuple[int, _Seen]]) -> np.ndarray:
-        """uint8 [H, W], of picture `at`, the middle one of the five in `around`."""
+    def parse(self, at: int, around: list[tuple[int, _Seen]]) -> tuple[np.ndarray, np.ndarray]:
+        """(alpha, labels), both uint8 [H, W], of picture `at`, the middle one of the five in `around`."""
+        here = around[_REACH][1]
+        alpha = self._alpha(at, around)
+        body = here.torso.affine_px if self._follow_torso else None
+        return alpha, self._labeller.label(here.rgb, self._landmarks_px[at], alpha, body)
+
+    def _alpha(self, at: int, around: list[tuple[int, _Seen]]) -> np.ndarray:
         import cv2
 
         points = self._landmarks_px
@@ -70,96 +88,88 @@ class _Parser:
         self._former = alpha
         return alpha
 
-    def labels(self, at: int, here: _Seen, alpha: Future[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """(alpha, labels), both uint8 [H, W], of picture `at`."""
-        body = here.torso.affine_px if self._follow_torso else None
-        return alpha.result(), self._labeller.label(here.rgb, self._landmarks_px[at], alpha.result(), body)
-
-
-def _place(tracker: TorsoTracker, rgb: np.ndarray, mask: np.ndarray) -> _Seen:
-    import cv2
-
-    return _Seen(rgb, mask, tracker.track(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)))
-
 
 def write_masks(
-    kept: KeptFrames, sampled: Sampled, person_path: Path, labels_path: Path, frame_rate_hz: float,
-    step: Callable[[int], None],
+    kept: KeptFrames, sampled: Sampled, person: Path, labels: Path, frame_rate_hz: float, parts: Path, crew: Crew,
+    step: Step,
 ) -> tuple[np.ndarray, dict[str, float]]:  # fmt: skip
     """Writes person alpha and labels of every kept picture, and measures the torso's motion.
+
+    Args:
+        kept, sampled: what is known of the clip.
+        person, labels: the films to write.
+        frame_rate_hz: their rate.
+        parts: a folder for what is done so far.
+        crew: who goes through the spans.
+        step: told the number of pictures done.
 
     Returns:
         torso_affine float64 [K, 2, 3] in normalised coordinates against the resting (median) torso, and named figures.
     """
-    size = kept.camera.width_px, kept.camera.height_px
-    parser = _Parser(kept, sampled)
-    places: list[TorsoPlace] = []
-    window: deque[tuple[int, _Seen]] = deque()
-    with (  # the threads end before the files that they write are closed
-        VideoWriter(person_path, *size, frame_rate_hz, codec="ffv1", pixel="gray8") as person,
-        VideoWriter(labels_path, *size, frame_rate_hz, codec="ffv1", pixel="gray8") as labels_out,
-        ThreadPoolExecutor(1) as tracking,
-        ThreadPoolExecutor(1) as matting,
-        ThreadPoolExecutor(1) as labelling,
-        ThreadPoolExecutor(1) as coding,
+    bounds = span_bounds(len(kept))
+    spans = []
+    for first, stop in pairwise(bounds):
+        begin = max(first - _LEAD, 0)
+        near = kept.between(begin, min(stop + _REACH, len(kept)))
+        spans.append(_Span(near, sampled, first - begin, stop - begin, frame_rate_hz))
+    done = crew.go(_parse_span, spans, np.diff(bounds).tolist(), parts, step)
+    join_videos([path.with_suffix(_PERSON) for path in done], person, frame_rate_hz)
+    join_videos([path.with_suffix(_LABELS) for path in done], labels, frame_rate_hz)
+    torso = [load_tensors(path) for path in done]
+    affine_px, found = (np.concatenate([t[name] for t in torso]) for name in ("affine_px", "found"))
+    return _torso_result(affine_px, found, kept)
+
+
+def _parse_span(span: _Span, result: Path, step: Step) -> None:
+    """Writes the films of a span's pictures, then, to `result`, where the torso is in them."""
+    size = span.kept.camera.width_px, span.kept.camera.height_px
+    parser = _Parser(span.kept, span.sampled)
+    mine = range(span.first, span.stop)
+    torso: list[TorsoPlace] = []
+    with (
+        VideoWriter(result.with_suffix(_PERSON), *size, span.rate_hz, codec="ffv1", pixel="gray8") as person,
+        VideoWriter(result.with_suffix(_LABELS), *size, span.rate_hz, codec="ffv1", pixel="gray8") as labels_out,
     ):
-        placed: deque[Future[_Seen]] = deque()
-        parsed: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
-        coded: deque[Future[None]] = deque()
-        done = 0
-
-        def code(alpha: np.ndarray, labels: np.ndarray) -> None:
-            person.write(alpha)
-            labels_out.write(labels)
-
-        def pass_on(most: int) -> None:
-            """Hands what is parsed to the coder until at most `most` pictures are under way."""
-            nonlocal done
-            while len(parsed) + len(coded) > most:
-                while parsed and (parsed[0].done() or not coded):
-                    coded.append(coding.submit(code, *parsed.popleft().result()))
-                if coded:
-                    coded.popleft().result()
-                    done += 1
-                    if done % 10 == 0 or done == len(kept):
-                        step(done)
-
-        def parse(at: int) -> None:
-            """Has a picture parsed; the window holds its neighbours. Beyond the clip's ends, the last ones stand in."""
-            first, last = window[0][0], window[-1][0]
-            around = [window[min(max(at + d, first), last) - first] for d in range(-_REACH, _REACH + 1)]
-            alpha = matting.submit(parser.alpha, at, around)
-            parsed.append(labelling.submit(parser.labels, at, around[_REACH][1], alpha))
-            if at >= _REACH:
-                window.popleft()
-            pass_on(_IN_FLIGHT)
-
-        def take() -> None:
-            seen = placed.popleft().result()
-            window.append((len(places), seen))
-            places.append(seen.torso)
-            if len(places) > _REACH:
-                parse(len(places) - 1 - _REACH)
-
-        for _, rgb, mask in kept.pictures():
-            placed.append(tracking.submit(_place, sampled.torso, rgb, mask))
-            if len(placed) > _IN_FLIGHT:
-                take()
-        while placed:
-            take()
-        for at in range(max(len(places) - _REACH, 0), len(places)):
-            parse(at)
-        pass_on(0)
-    return _torso_result(places, kept)
+        for at, around in _with_neighbours(span):
+            alpha, labels = parser.parse(at, around)
+            if at in mine:
+                torso.append(around[_REACH][1].torso)
+                person.write(alpha)
+                labels_out.write(labels)
+                if len(torso) % _TOLD == 0:
+                    step(_TOLD)
+    step(len(torso) % _TOLD)
+    save_tensors(
+        result, {"affine_px": np.stack([t.affine_px for t in torso]), "found": np.array([t.found for t in torso])}
+    )
 
 
-def _torso_result(places: list[TorsoPlace], kept: KeptFrames) -> tuple[np.ndarray, dict[str, float]]:
-    affine = normalised(np.stack([p.affine_px for p in places]), kept.camera)
-    good = np.array([p.found for p in places])
+def _with_neighbours(span: _Span) -> Iterator[tuple[int, list[tuple[int, _Seen]]]]:
+    """Each picture's place with it and its two neighbours on both sides; beyond the ends, the last ones stand in."""
+    import cv2
+
+    count = len(span.kept)
+    window: deque[tuple[int, _Seen]] = deque(maxlen=2 * _REACH + 1)
+
+    def around(at: int) -> list[tuple[int, _Seen]]:
+        first, last = window[0][0], window[-1][0]
+        return [window[min(max(at + d, first), last) - first] for d in range(-_REACH, _REACH + 1)]
+
+    for index, rgb, mask in span.kept.pictures():
+        torso = span.sampled.torso.track(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
+        window.append((index, _Seen(rgb, mask, torso)))
+        if index >= _REACH:
+            yield index - _REACH, around(index - _REACH)
+    for at in range(max(count - _REACH, 0), count):
+        yield at, around(at)
+
+
+def _torso_result(affine_px: np.ndarray, good: np.ndarray, kept: KeptFrames) -> tuple[np.ndarray, dict[str, float]]:
+    affine = normalised(affine_px, kept.camera)
     values = {"torso_tracked_share": float(good.mean())}
     if good.any():
         # Pictures in which the torso was lost take the motion between their neighbours.
-        at = np.arange(len(places))
+        at = np.arange(len(affine))
         for i in range(2):
             for j in range(3):
                 affine[:, i, j] = np.interp(at, at[good], affine[good, i, j])

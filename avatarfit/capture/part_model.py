@@ -14,8 +14,8 @@ import numpy as np
 
 from avatarfit.capture.clip_folder import FACE, HAIR, NECK, TORSO
 from avatarfit.capture.face_points import BARE_SKIN, CHIN, FOREHEAD_TOP
-from avatarfit.capture.part_zones import Zones, fill_polygon, working_scale
-from avatarfit.capture.picture_maps import head_map
+from avatarfit.capture.part_zones import Zones, bans, fill_polygon, working_scale
+from avatarfit.capture.picture_maps import HeadMapper, head_map
 
 PARTS = (FACE, HAIR, NECK, TORSO)
 """The labels that colour and place decide, in the order of the scores' channels."""
@@ -34,9 +34,13 @@ _OUTLINE = 2 * LEVELS_PER_NAT
 
 
 def color_index(rgb: np.ndarray) -> np.ndarray:
-    """uint16 [...], the cell of the colour table, from uint8 [..., 3]."""
-    red, green, blue = (rgb[..., k].astype(np.uint16) for k in range(3))
-    return ((red & 0xF8) << 7) | ((green & 0xF8) << 2) | (blue >> 3)
+    """uint16 [...], the cell of the colour table, from uint8 [..., 3]: five bits of red, green and blue each."""
+    import cv2
+
+    if not rgb.size:
+        return np.zeros(rgb.shape[:-1], np.uint16)
+    flat = cv2.cvtColor(rgb.reshape(1, -1, 3) if rgb.ndim != 3 else rgb, cv2.COLOR_RGB2BGR555)
+    return np.asarray(flat).view(np.uint16).reshape(rgb.shape[:-1])
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class PartModel:
     def __init__(self, colors: np.ndarray, places: np.ndarray, reference_px: np.ndarray) -> None:
         self.colors, self.places, self.reference_px = colors, places, reference_px
         self._packed = np.ascontiguousarray(colors).view(np.uint32).ravel()
+        self._heads = HeadMapper(reference_px)
 
     @classmethod
     def learn(cls, samples: list[Sample]) -> PartModel:
@@ -90,21 +95,33 @@ class PartModel:
         nowhere = np.zeros((*samples[0].person.shape, len(PARTS)), np.uint8)
         model = cls(colors, nowhere, samples[0].landmarks_px)
         for _ in range(_ROUNDS):
-            labelled = [_joined(model.scores(s, z), s, z) for s, z in zip(samples, zones, strict=True)]
+            labelled = [_joined(model.scores(s), s, z) for s, z in zip(samples, zones, strict=True)]
             model = cls(_colors_of(samples, labelled), _places_of(samples, labelled), samples[0].landmarks_px)
         return model
 
-    def scores(self, sample: Sample, zones: Zones) -> np.ndarray:
-        """uint8 [h, w, 4]: how well each pixel fits each of PARTS; what its zone forbids is 0."""
+    def head_map(self, sample: Sample) -> np.ndarray:
+        """The map [2, 3] from the reference picture's head to the sample's, at the working size."""
+        return self._heads.to(sample.landmarks_px)
+
+    def scores(self, sample: Sample, head: np.ndarray | None = None) -> np.ndarray:
+        """uint8 [h, w, 4]: how well each pixel fits each of PARTS; what its place forbids is 0.
+
+        Args:
+            sample: the picture.
+            head: `head_map(sample)`, where it is known already.
+        """
         import cv2
 
         height, width = sample.person.shape
         # Four scores of a byte each are looked up as one number.
-        found = np.take(self._packed, color_index(sample.rgb)).view(np.uint8).reshape(height, width, len(PARTS))
-        warp = head_map(self.reference_px, sample.landmarks_px)
-        places = cv2.warpAffine(self.places, warp, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        found = self._packed.take(color_index(sample.rgb)).view(np.uint8).reshape(height, width, len(PARTS))
+        warp = self.head_map(sample) if head is None else head
+        # The map of places is smooth: its nearest pixel will do.
+        places = cv2.warpAffine(
+            self.places, warp, (width, height), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
+        )
         found = cv2.blur(cv2.add(found, places), (3, 3))
-        return np.asarray(cv2.subtract(found, zones.bans(_BAN)))
+        return np.asarray(cv2.subtract(found, bans(sample.landmarks_px, sample.person.shape, _BAN)))
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,66 @@ def fill_polygon(shape: tuple[int, ...], points_px: np.ndarray) -> np.ndarray:
     import cv2
 
     out = np.zeros(shape, np.uint8)
-    fixed = np.round((np.clip(points_px, -1e4, 1e4) - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
-    cv2.fillPoly(out, [fixed], (1,), shift=_SUBPIXEL_BITS)
+    cv2.fillPoly(out, [_fixed(points_px)], (1,), shift=_SUBPIXEL_BITS)
     return out
+
+
+def _fixed(points_px: np.ndarray) -> np.ndarray:
+    """int32 [N, 2]: pixel indices as OpenCV's polygons want them."""
+    inside = np.minimum(np.maximum(points_px, -1e4), 1e4)
+    return np.asarray(np.rint((inside - 0.5) * 2**_SUBPIXEL_BITS), np.int32)
+
+
+@dataclass(frozen=True)
+class _Outlines:
+    """Polygons [N, 2] and lengths of a face; see `Zones` for what lies inside of them."""
+
+    above: np.ndarray
+    over_chin: np.ndarray
+    over_collar: np.ndarray
+    oval: np.ndarray
+    core: tuple[np.ndarray, ...]
+    neck: np.ndarray
+    throat: np.ndarray
+    across: np.ndarray
+    up: np.ndarray
+    face_height: float
+
+    @classmethod
+    def of(cls, landmarks_px: np.ndarray, shape: tuple[int, ...]) -> _Outlines:
+        points = landmarks_px[:, :2].astype(np.float64)
+        across, up = face_axes(points)
+        far = 3.0 * max(shape)
+        chin = points[CHIN]
+        rise = chin - points[FOREHEAD_TOP]
+        face_height = float(np.sqrt(rise[0] * rise[0] + rise[1] * rise[1]))
+        # Hair falls over temples and cheeks: only the inner part of the outline is face for sure.
+        oval = points[FACE_OVAL]
+        aside = (oval - oval.sum(axis=0) / len(oval)) @ across
+        left_eye, right_eye = (points[k] for k in OUTER_EYE_CORNERS)
+        over_eyes = (oval - (left_eye + right_eye) / 2) @ up
+        core = tuple(
+            oval
+            - ((1 - width) * aside)[:, None] * across
+            - np.maximum(over_eyes - level * face_height, 0)[:, None] * up
+            for width, level in _CORE
+        )
+        left, right = points[JAW_LINE[2]], points[JAW_LINE[-3]]
+        end = -_NECK_LENGTH * face_height * up
+        neck = np.array([left, right, right + end, left + end])
+        middle = (left + right + end) / 2
+        return cls(
+            head_polygon(points, shape),
+            _half_plane(chin, across, up, far),
+            _half_plane(chin - _COLLAR * face_height * up, across, up, far),
+            oval,
+            core,
+            neck,
+            middle + _THROAT * (neck - middle),
+            across,
+            up,
+            face_height,
+        )
 
 
 @dataclass(frozen=True)
@@ -39,24 +96,18 @@ class Zones:
     """Attributes: bool [h, w].
 
     above: above the jaw line, which is carried sideways at the height of the earlobes.
-    beside: below that line, but not below the chin: a rim of cheek, an earlobe, hair, a raised shoulder.
-    collar: down to a little below the chin, beside the neck: hair, if there is any so low, rather than clothes.
     oval: inside the face's outline.
     core: face whatever its colour (beard, glasses, open mouth): inside the face's outline, below the brows.
     crown: above the forehead, where hair grows if there is any.
     neck: below the jaw and not wider than it.
-    throat: the middle of that, where hair rarely hangs.
     under_jaw: a band along the jaw, with which a neck hangs together.
     """
 
     above: np.ndarray
-    beside: np.ndarray
-    collar: np.ndarray
     oval: np.ndarray
     core: np.ndarray
     crown: np.ndarray
     neck: np.ndarray
-    throat: np.ndarray
     under_jaw: np.ndarray
 
     @classmethod
@@ -64,69 +115,63 @@ class Zones:
         """The zones of a picture of `shape` from its landmarks [478, 2+]."""
         import cv2
 
+        lines = _Outlines.of(landmarks_px, shape)
+        across, up, far = lines.across, lines.up, 3.0 * max(shape)
         points = landmarks_px[:, :2].astype(np.float64)
-        across, up = face_axes(points)
-        far = 3.0 * max(shape)
-        chin, top = points[CHIN], points[FOREHEAD_TOP]
-        face_height = float(np.linalg.norm(chin - top))
-        jaw = points[JAW_LINE]
-        above = fill_polygon(shape, head_polygon(points, shape)) > 0
-        over_chin = fill_polygon(shape, _half_plane(chin, across, up, far)) > 0
-        over_collar = fill_polygon(shape, _half_plane(chin - _COLLAR * face_height * up, across, up, far)) > 0
-        # Hair falls over temples and cheeks: only the inner part of the outline is face for sure.
-        oval = points[FACE_OVAL]
-        middle = oval.mean(axis=0)
-        aside = (oval - middle) @ across
-        eyes = points[[*OUTER_EYE_CORNERS]].mean(axis=0)
+        above = fill_polygon(shape, lines.above) > 0
         core = np.zeros(shape, bool)
-        for width, level in _CORE:
-            inner = oval - (1 - width) * aside[:, None] * across
-            below = _half_plane(eyes + level * face_height * up, across, -up, far)
-            core |= (fill_polygon(shape, inner) & fill_polygon(shape, below)) > 0
+        for polygon in lines.core:
+            core |= fill_polygon(shape, polygon) > 0
         core &= above
-        crown = fill_polygon(shape, _half_plane(top + 0.1 * face_height * up, across, up, far)) > 0
+        chin, top, jaw = points[CHIN], points[FOREHEAD_TOP], points[JAW_LINE]
+        crown = fill_polygon(shape, _half_plane(top + 0.1 * lines.face_height * up, across, up, far)) > 0
         face_width = float(np.ptp((jaw - chin) @ across))
         crown &= fill_polygon(shape, _stripe(top, across, up, 0.35 * face_width, far)) > 0
-        sides = jaw[2], jaw[-3]
-        end = -_NECK_LENGTH * face_height * up
-        neck_quad = np.array([sides[0], sides[1], sides[1] + end, sides[0] + end])
-        neck = (fill_polygon(shape, neck_quad) > 0) & ~above
-        centre = (sides[0] + sides[1]) / 2
-        throat_quad = centre + _THROAT * (neck_quad - neck_quad.mean(axis=0)) + (neck_quad.mean(axis=0) - centre)
-        throat = (fill_polygon(shape, throat_quad) > 0) & neck
         band = np.zeros(shape, np.uint8)
         line = np.round((jaw[3:-3] - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
         thickness = max(3, int(face_width / 10))
         cv2.polylines(band, [line], False, (1,), thickness=thickness, shift=_SUBPIXEL_BITS)
-        outline = fill_polygon(shape, oval) > 0
-        return cls(
-            above,
-            ~above & over_chin,
-            ~above & over_collar & ~neck,
-            outline,
-            core,
-            crown & ~core,
-            neck,
-            throat,
-            band > 0,
+        neck = (fill_polygon(shape, lines.neck) > 0) & ~above
+        return cls(above, fill_polygon(shape, lines.oval) > 0, core, crown & ~core, neck, band > 0)
+
+
+def bans(landmarks_px: np.ndarray, shape: tuple[int, ...], amount: int) -> np.ndarray:
+    """uint8 [h, w, 4]: what to take off the scores of face, hair, neck and torso, by the landmarks [478, 2+].
+
+    Face must be above the jaw line and torso below it; hair is not on the face's core, neck only below the jaw. Below
+    that line, but not below the chin, is a rim of cheek, an earlobe, hair or a raised shoulder: face there is unlikely.
+    Down to a little below the chin, beside the neck, is hair, if there is any so low, rather than clothes. Over the
+    throat hair rarely hangs.
+    """
+    import cv2
+
+    lines = _Outlines.of(landmarks_px, shape)
+    above = _fixed(lines.above)
+
+    def painted(ground: int, *fills: tuple[np.ndarray, int]) -> np.ndarray:
+        # Later fills cover earlier ones.
+        out = np.full(shape, ground, np.uint8)
+        for polygon, value in fills:
+            cv2.fillPoly(out, [polygon], (value,), shift=_SUBPIXEL_BITS)
+        return out
+
+    neck = _fixed(lines.neck)
+    return np.asarray(
+        cv2.merge(
+            [
+                painted(amount, (_fixed(lines.over_chin), _UNLIKELY), (above, 0)),
+                painted(0, (_fixed(lines.throat), _UNLIKELY), (above, 0), *((_fixed(c), amount) for c in lines.core)),
+                painted(amount, (neck, 0), (above, amount)),
+                painted(0, (_fixed(lines.over_collar), _UNLIKELY // 2), (neck, 0), (above, amount)),
+            ]
         )
-
-    def bans(self, amount: int) -> np.ndarray:
-        """uint8 [h, w, 4]: what to take off the scores of face, hair, neck and torso."""
-        import cv2
-
-        face, hair, neck, torso = (np.zeros(self.above.shape, np.uint8) for _ in range(4))
-        face[~self.above], torso[self.above] = amount, amount
-        face[self.beside], torso[self.collar] = _UNLIKELY, _UNLIKELY // 2
-        hair[self.throat], hair[self.core] = _UNLIKELY, amount
-        neck[~self.neck] = amount
-        return np.asarray(cv2.merge([face, hair, neck, torso]))
+    )
 
 
 def face_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors [2] along the face's own horizontal and upwards."""
     across = points[OUTER_EYE_CORNERS[1]] - points[OUTER_EYE_CORNERS[0]]
-    across = across / (np.linalg.norm(across) + 1e-9)
+    across = across / (np.sqrt(across[0] * across[0] + across[1] * across[1]) + 1e-9)
     return across, np.array([across[1], -across[0]])
 
 

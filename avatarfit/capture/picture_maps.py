@@ -5,6 +5,8 @@ Inverses and products are written out, for LAPACK wakes its threads even for two
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from avatarfit.capture.face_points import RIGID
@@ -41,20 +43,54 @@ def scaled_map(size: tuple[int, int], other: tuple[int, int]) -> np.ndarray:
     return np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5]])
 
 
+@functools.lru_cache(maxsize=16)
+def pixel_positions(count: int, other: int) -> np.ndarray:
+    """float32 [count]: where the pixels of a row of `count` lie in one of `other`, as indices (centres at 0)."""
+    return ((np.arange(count) + 0.5) * (other / count) - 0.5).astype(np.float32)
+
+
+def interpolated(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Bilinear samples [P, C] of a picture [H, W, C] at pixel indices, float32 [P] each; the border goes on outside."""
+    import cv2
+
+    width = 1 << 10  # remap's rows may hold at most 32767
+    across, down = (np.zeros(-(-len(v) // width) * width, np.float32) for v in (x, y))
+    across[: len(x)], down[: len(y)] = x, y
+    across, down = across.reshape(-1, width), down.reshape(-1, width)
+    found = np.asarray(cv2.remap(picture, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    return found.reshape(-1, picture.shape[2])[: len(x)]
+
+
 def resized_map(affine: np.ndarray, size: tuple[int, int], other: tuple[int, int]) -> np.ndarray:
     """A map between pictures of one size, for the same pictures at another size."""
     return chained(chained(scaled_map(other, size), affine), scaled_map(size, other))
 
 
+class HeadMapper:
+    """Maps from one picture's head to others': least squares over the rigid ones of its landmarks [478, 2+].
+
+    The source's share in the normal equations is solved once, so that a map is one product.
+    """
+
+    def __init__(self, source_px: np.ndarray) -> None:
+        source = source_px[RIGID, :2].astype(np.float64) - 0.5
+        origin = source.sum(axis=0) / len(source)
+        centred = source - origin
+        xx, xy, yy = (float((centred[:, i] * centred[:, j]).sum()) for i, j in ((0, 0), (0, 1), (1, 1)))
+        across = (yy * centred[:, 0] - xy * centred[:, 1]) / (xx * yy - xy * xy)
+        down = (xx * centred[:, 1] - xy * centred[:, 0]) / (xx * yy - xy * xy)
+        shift = 1 / len(source) - across * origin[0] - down * origin[1]
+        self._weights = np.stack([across, down, shift])
+
+    def to(self, target_px: np.ndarray) -> np.ndarray:
+        """The map to the picture with these landmarks [478, 2+]."""
+        target = target_px[RIGID, :2].astype(np.float64) - 0.5
+        return np.einsum("in,nj->ji", self._weights, target)
+
+
 def head_map(source_px: np.ndarray, target_px: np.ndarray) -> np.ndarray:
     """The map that best takes the rigid ones of the landmarks [478, 2+] of one picture to another's (least squares)."""
-    source, target = (points[RIGID, :2].astype(np.float64) - 0.5 for points in (source_px, target_px))
-    origin, place = source.mean(axis=0), target.mean(axis=0)
-    centred = source - origin
-    (xx, xy), (_, yy) = np.einsum("ni,nj->ij", centred, centred).tolist()
-    cross = np.einsum("ni,nj->ij", target - place, centred)
-    linear = np.einsum("ij,jk->ik", cross, np.array([[yy, -xy], [-xy, xx]]) / (xx * yy - xy * xy))
-    return np.concatenate([linear, (place - np.einsum("ij,j->i", linear, origin))[:, None]], axis=1)
+    return HeadMapper(source_px).to(target_px)
 
 
 def moved_by_parts(picture: np.ndarray, head: np.ndarray, body: np.ndarray, row: int) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +12,18 @@ import numpy as np
 from avatarfit.capture.clip_folder import train_count_of
 from avatarfit.capture.face_mesh import Detection, face_size_px
 from avatarfit.capture.face_points import RIGID
-from avatarfit.capture.face_registration import matching_scale, pose_distance_state, register_faces
+from avatarfit.capture.face_registration import Keyframes, matching_scale, pose_distance_state, register_faces
 from avatarfit.capture.frame_selection import FaceMark, choose_face, cuts, links, longest_gap, near_duplicates
 from avatarfit.capture.head_frame import place_landmarks, prior_shape_cm
 from avatarfit.capture.pose_keyframes import solve_keyframes
 from avatarfit.capture.pose_refinement import refine_poses, without_pose_error
 from avatarfit.capture.pose_solver import PoseSettings, RigidSolution, solve_poses
 from avatarfit.capture.rotations import continuous_wxyz
+from avatarfit.capture.source_view import SourceView, read_working_at
+from avatarfit.capture.spans import Crew, Step, span_bounds
 from avatarfit.capture.stages import load_tensors, save_tensors
 from avatarfit.contracts import Camera, FaceError
-from avatarfit.contracts.events import Listener, Note, Started
+from avatarfit.contracts.events import Listener, Note, Progress, Started
 
 REASONS = ("repeats the picture before", "no face", "the landmarks do not fit the head")
 REPEAT, NO_FACE, MISFIT = range(3)
@@ -28,6 +32,7 @@ REPEAT, NO_FACE, MISFIT = range(3)
 _FEWEST_FRAMES = 12
 _SMALL_FACE_PX = 100
 _KEYS_A_PICTURE = 2
+_TOLD = 10
 
 
 def solve_clip(
@@ -125,42 +130,83 @@ def _tell(
         on_event(Note("pose", f"the face is only {size:.0f} px large in {name}; closer pictures give a better avatar"))
 
 
+@dataclass(frozen=True)
+class _Span:
+    """Pictures to match with keyframes: their times, which keyframes, and the poses so far."""
+
+    clip: Path
+    view: SourceView
+    pts_seconds: np.ndarray
+    keys: Keyframes
+    chosen: np.ndarray
+    rotation: np.ndarray
+    translation_cm: np.ndarray
+    camera: Camera
+    scale: float
+
+
+def _register_span(span: _Span, result: Path, step: Step) -> None:
+    """Writes where the keyframes' spots lie in a span's pictures."""
+
+    def expected_px(index: int, key: int) -> np.ndarray:
+        placed = span.keys.spots_cm[key] @ span.rotation[index].T + span.translation_cm[index]
+        return span.camera.project(placed)
+
+    def counted() -> Iterator[np.ndarray]:
+        for index, gray in enumerate(_grays(span.clip, span.view, span.pts_seconds), start=1):
+            yield gray
+            if index % _TOLD == 0:
+                step(_TOLD)
+        step(len(span.pts_seconds) % _TOLD)
+
+    found_px = register_faces(counted(), span.keys, span.chosen, expected_px, span.scale)
+    save_tensors(result, {"found_px": found_px})
+
+
+def _grays(clip: Path, view: SourceView, pts_seconds: np.ndarray) -> Iterator[np.ndarray]:
+    import cv2
+
+    for frame in read_working_at(clip, view, pts_seconds):
+        yield cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
+
+
 def register_clip(
-    grays: Callable[[Collection[int]], Iterable[np.ndarray]],
-    pose: Path,
-    camera: Camera,
-    settings: PoseSettings,
-    face: Path,
-    step: Callable[[int], None],
-) -> dict[str, float]:
+    clip: Path, view: SourceView, pose: Path, camera: Camera, settings: PoseSettings, face: Path, parts: Path,
+    crew: Crew, on_event: Listener,
+) -> dict[str, float]:  # fmt: skip
     """Corrects the poses by matching pictures, places the landmarks in the head frame, writes `face`; returns figures.
 
     Args:
-        grays: called with rising indices of kept pictures, goes through those, uint8 [H, W].
+        clip, view: the source and the part of it that is worked on.
         pose: the file that `solve_clip` wrote.
         camera, settings: as in the solve.
         face: the file to write.
-        step: told the number of pictures done.
+        parts: a folder for what is done so far.
+        crew: who goes through the spans.
+        on_event: told of progress.
     """
     solved = load_tensors(pose)
     solution = RigidSolution(solved["shape_cm"], solved["rotation"], solved["translation_cm"], solved["residual_px"])
-    landmarks_px, count = solved["landmarks_px"], len(solved["landmarks_px"])
+    landmarks_px, pts, count = solved["landmarks_px"], solved["pts_seconds"], len(solved["landmarks_px"])
+    on_event(Started("register", count))
     train = train_count_of(count)
     scale = matching_scale(landmarks_px)
-    keys, spot_deviation_px, solution = solve_keyframes(grays, solution, landmarks_px, camera, scale)
+    keys, spot_deviation_px, solution = solve_keyframes(
+        lambda chosen: _grays(clip, view, pts[list(chosen)]), solution, landmarks_px, camera, scale
+    )
     state = pose_distance_state(solution.rotation, solution.translation_cm)
     chosen = keys.nearest(state, _KEYS_A_PICTURE)
-
-    def counted() -> Iterator[np.ndarray]:
-        for index, gray in enumerate(grays(range(count))):
-            yield gray
-            if index % 10 == 9:
-                step(index + 1)
-
-    def expected_px(index: int, key: int) -> np.ndarray:
-        return camera.project(keys.spots_cm[key] @ solution.rotation[index].T + solution.translation_cm[index])
-
-    found_px = register_faces(counted(), keys, chosen, expected_px, scale)
+    bounds = span_bounds(count)
+    spans = [
+        _Span(
+            clip, view, pts[a:b], keys, chosen[a:b], solution.rotation[a:b], solution.translation_cm[a:b], camera, scale
+        )
+        for a, b in pairwise(bounds)
+    ]  # fmt: skip
+    matched = crew.go(
+        _register_span, spans, np.diff(bounds).tolist(), parts, lambda n: on_event(Progress("register", n, count))
+    )
+    found_px = np.concatenate([load_tensors(path)["found_px"] for path in matched])
     solution = refine_poses(
         solution, keys, spot_deviation_px, chosen, found_px, landmarks_px[:, RIGID], solved["flow_px"],
         solved["flow_start_px"], solved["linked"], camera, settings,

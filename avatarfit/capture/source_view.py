@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from avatarfit.contracts import Camera, VideoFrame
+from avatarfit.contracts import Camera, InputError, VideoFrame
 
 _EARLY = 0.1
 """Share of a tick by which a picture may come early: containers round times."""
+
+_SAME_SECONDS = 1e-4
 
 
 @dataclass(frozen=True)
@@ -101,33 +104,48 @@ def read_working(
     view: SourceView,
     start_seconds: float = 0.0,
     *,
-    wanted: Callable[[int], bool] | None = None,
     pick: Callable[[float], bool] | None = None,
-) -> Iterator[VideoFrame]:
-    """The clip's working pictures, in order, uint8 [working height, working width, 3]; decoded in a thread, ahead.
+) -> Generator[VideoFrame, None, None]:
+    """The clip's working pictures, in order, uint8 [working height, working width, 3].
 
     Args:
         path: the source.
         view: crop, size and rate.
         start_seconds: time of the picture to begin with.
-        wanted: asked with the number of each picture that the rate takes, from 0; a picture for which it says no costs
+        pick: asked with each source picture's time instead of `view.picker()`; a picture for which it says no costs
             only its decoding.
-        pick: asked with each source picture's time instead of `view.picker()`.
 
     Raises:
         InputError: not a readable video.
     """
-    from avatarfit.media import ahead, read_video
+    from avatarfit.media import read_video
 
     crop = (view.x_px, view.y_px, view.width_px, view.height_px)
     size = (view.working_width_px, view.working_height_px)
-    take, number = pick or view.picker(), -1
+    return read_video(path, start_seconds, crop=crop, size=size, wanted=pick or view.picker())
 
-    def needed(seconds: float) -> bool:
-        nonlocal number
-        if not take(seconds):
-            return False
-        number += 1
-        return wanted is None or wanted(number)
 
-    return ahead(read_video(path, start_seconds, crop=crop, size=size, wanted=needed))
+def read_working_at(path: Path | str, view: SourceView, pts_seconds: np.ndarray) -> Iterator[VideoFrame]:
+    """The working pictures at known times, float64 [N], rising; others cost only their decoding.
+
+    Raises:
+        InputError: not a readable video, or it has no picture at one of the times.
+    """
+    found = 0
+
+    def pick(seconds: float) -> bool:
+        nonlocal found
+        taken = found < len(pts_seconds) and seconds > pts_seconds[found] - _SAME_SECONDS
+        found += taken
+        return bool(taken)
+
+    start = float(pts_seconds[0]) - _SAME_SECONDS if len(pts_seconds) else 0.0
+    with closing(read_working(path, view, start, pick=pick)) as pictures:
+        for wanted in pts_seconds:
+            frame = next(pictures, None)
+            if frame is None or frame.pts_seconds > wanted + _SAME_SECONDS:
+                raise InputError(
+                    f"{path} has no picture at {wanted:.3f} s any more", "the clip that was captured",
+                    "capture it again",
+                )  # fmt: skip
+            yield frame

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -107,7 +108,7 @@ def load_tensors(path: Path, names: Iterable[str] | None = None) -> dict[str, np
 
 
 class Rows:
-    """Arrays of one shape and type, collected on disk while a clip is gone through.
+    """Rows of arrays of one shape and type, put together on disk.
 
     Args:
         path: a file to keep them in until `close`.
@@ -117,18 +118,21 @@ class Rows:
         self._path, self._stream = path, path.open("wb")
         self._shape: tuple[int, ...] = ()
         self._dtype = np.dtype(np.float32)
-        self.count = 0
+        self._count = 0
 
-    def append(self, row: np.ndarray) -> None:
-        """One more."""
-        self._shape, self._dtype = row.shape, row.dtype
-        self._stream.write(np.ascontiguousarray(row).data)
-        self.count += 1
+    def extend(self, rows: np.ndarray) -> None:
+        """More of them, [n, ...]."""
+        self._shape, self._dtype = rows.shape[1:], rows.dtype
+        self._stream.write(np.ascontiguousarray(rows).data)
+        self._count += len(rows)
 
     def array(self) -> np.ndarray:
-        """All of them, [count, ...], until `close`; at least one must have come."""
+        """All of them, [count, ...], until `close`; something must have come."""
         self._stream.flush()
-        return np.memmap(self._path, self._dtype, "r", 0, (self.count, *self._shape)).view(np.ndarray)
+        shape = (self._count, *self._shape)
+        if not all(shape):
+            return np.zeros(shape, self._dtype)
+        return np.memmap(self._path, self._dtype, "r", 0, shape).view(np.ndarray)
 
     def __enter__(self) -> Rows:
         return self
@@ -166,6 +170,18 @@ class Stages:
         self.work.mkdir(parents=True, exist_ok=True)
         self.records: dict[str, dict[str, Any]] = {}
 
+    def parts(self, name: str, key: str) -> Path:
+        """A folder for what is done of a stage until it is finished; an interrupted one with this key goes on there."""
+        folder = self.work / f"{name}-{key[:16]}"
+        self._drop_parts(name, folder)
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _drop_parts(self, name: str, kept: Path | None = None) -> None:
+        for folder in self.work.glob(f"{name}-*"):
+            if folder != kept:
+                shutil.rmtree(folder)
+
     def run(self, name: str, key: str, outputs: list[Path], make: Callable[[], Mapping[str, float]]) -> bool:
         """Runs `make` unless its outputs are there from the same key; True when it was reused.
 
@@ -196,6 +212,7 @@ class Stages:
             record = {"key": key, "seconds": seconds, "values": values}
             record["files"] = {path.name: path.stat().st_size for path in outputs}
             write_atomically(record_path, json.dumps(record).encode())
+        self._drop_parts(name)
         self.records[name] = record
         self._on_event(Finished(name, seconds, values))
         return False

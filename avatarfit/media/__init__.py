@@ -4,9 +4,10 @@ Time is seconds from the clip's first video frame; colours are sRGB-coded 8-bit 
 """
 
 from avatarfit.media.ahead import ahead
+from avatarfit.media.joining import join_videos
 from avatarfit.media.probe import MediaInfo, probe
 from avatarfit.media.sound import SoundSpan, covering, read_audio, resample, sound_span, write_wav
-from avatarfit.media.video_reader import read_gray_video, read_pictures_at, read_video
+from avatarfit.media.video_reader import check_whole, read_gray_video, read_pictures_at, read_video
 from avatarfit.media.video_writer import VideoWriter
 
 __all__ = [
@@ -14,7 +15,9 @@ __all__ = [
     "SoundSpan",
     "VideoWriter",
     "ahead",
+    "check_whole",
     "covering",
+    "join_videos",
     "probe",
     "read_audio",
     "read_gray_video",

@@ -22,6 +22,7 @@ class MediaInfo:
         frame_rate_hz: average rate of the stored frames; duplicates count.
         duration_seconds: length of the video.
         frame_count_estimate: number of stored frames, from the index where there is one, else rate times length.
+        frame_count_announced: number of stored frames by the index, 0 where there is none.
         has_audio: whether there is sound.
         audio_sample_rate_hz: None without sound.
         rotation_degrees: clockwise turn that the file asks a player for: 0, 90, 180 or 270. Already in the size above.
@@ -40,6 +41,7 @@ class MediaInfo:
     rotation_degrees: int
     interlaced: bool = False
     dynamic_range: DynamicRange = "sdr"
+    frame_count_announced: int = 0
 
 
 def probe(path: str | Path) -> MediaInfo:
@@ -78,4 +80,5 @@ def probe(path: str | Path) -> MediaInfo:
             rotation_degrees=outline.orientation.clockwise_degrees,
             interlaced=outline.interlaced,
             dynamic_range=outline.dynamic_range,
+            frame_count_announced=stream.frames,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _WANTED = "a video of one person"
-_FIELDS_REACH = 3
-"""Deinterlacing looks at neighbours, so reading starts this many pictures early."""
+_REACH = 16
+"""Pictures by which reading starts early: deinterlacing looks at neighbours, and a file's index tells when a picture is
+decoded, which may be that much before it is shown."""
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def _decode_from(
     # Some containers store no times: then the stream's rate gives them, counted from the first picture.
     origin = outline.origin
     tick = float(stream.time_base) if stream.time_base is not None else 1 / rate
-    jump = start_seconds - (_FIELDS_REACH / rate if outline.interlaced else 0.0)
+    jump = start_seconds - _REACH / rate
     if origin is not None and jump > 0:
         container.seek(origin + int(jump / tick), stream=stream, backward=True)
     frames: Iterator[av.VideoFrame] = container.decode(stream)
@@ -66,7 +67,7 @@ def read_video(
     crop: Crop | None = None,
     size: tuple[int, int] | None = None,
     wanted: Callable[[float], bool] | None = None,
-) -> Iterator[VideoFrame]:
+) -> Generator[VideoFrame, None, None]:
     """Every picture of the first video stream from `start_seconds` on, in showing order.
 
     Pictures are upright and have square pixels; interlaced ones are made whole, one picture for each frame; high
@@ -96,11 +97,21 @@ def read_video(
                 )  # fmt: skip
             if wanted is None or wanted(seconds):
                 yield VideoFrame(seconds, maker.picture(frame))
-        if stream.frames and start_seconds <= 0 and count < 0.9 * stream.frames:
-            raise InputError(
-                f"{path} announces {stream.frames} pictures and only {count} could be decoded", _WANTED,
-                "copy or record the file again",
-            )  # fmt: skip
+        if start_seconds <= 0:
+            check_whole(path, stream.frames, count)
+
+
+def check_whole(path: Path, announced: int, decoded: int) -> None:
+    """Raise where a file that was gone through gave clearly fewer pictures than its index announces (0: does not say).
+
+    Raises:
+        InputError: the file lacks pictures.
+    """
+    if decoded < 0.9 * announced:
+        raise InputError(
+            f"{path} announces {announced} pictures and only {decoded} could be decoded", _WANTED,
+            "copy or record the file again",
+        )  # fmt: skip
 
 
 def read_pictures_at(

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from avatarfit.capture.source_view import SourceView, read_working
+from avatarfit.capture.source_view import SourceView, read_working, read_working_at
 from avatarfit.capture.view_choice import check_choice, choose_view, head_and_shoulders, needs_look
 from avatarfit.contracts import InputError
 from avatarfit.media import MediaInfo, VideoWriter, probe, read_video
@@ -75,10 +75,24 @@ def test_working_pictures_are_cropped_scaled_and_numbered(tmp_path: Path) -> Non
         for k in range(20):
             out.write(np.full((64, 96, 3), 10 * k, np.uint8))
     view = SourceView(10, 4, 40, 40, 20, 20, 25.0)
-    pictures = list(read_working(tmp_path / "a.mkv", view, wanted=lambda number: number in (0, 3, 9)))
-    assert [f.rgb.shape for f in pictures] == [(20, 20, 3)] * 3
-    assert [int(f.rgb[5, 5, 0]) for f in pictures] == [0, 60, 180]
-    np.testing.assert_allclose([f.pts_seconds for f in pictures], [0, 0.12, 0.36])
+    pictures = list(read_working(tmp_path / "a.mkv", view))
+    assert [f.rgb.shape for f in pictures] == [(20, 20, 3)] * 10
+    assert [int(f.rgb[5, 5, 0]) for f in pictures] == list(range(0, 200, 20))
+    np.testing.assert_allclose([f.pts_seconds for f in pictures], np.arange(10) / 25)
+
+
+@pytest.mark.parametrize("first", [0, 1, 7])
+def test_working_pictures_are_found_by_their_times(tmp_path: Path, first: int) -> None:
+    with VideoWriter(tmp_path / "a.mp4", 96, 64, 30) as out:
+        for k in range(40):
+            out.write(np.full((64, 96, 3), 5 * k, np.uint8))
+    view = SourceView.whole(96, 64)
+    times = np.array([f.pts_seconds for f in read_working(tmp_path / "a.mp4", view)])
+    wanted = np.array([3, 4, 9, 31, 39])[first % 5 :]
+    found = list(read_working_at(tmp_path / "a.mp4", view, times[wanted]))
+    assert [round(float(f.rgb.mean()) / 5) for f in found] == wanted.tolist()
+    with pytest.raises(InputError, match=r"no picture at 0\.017 s any more"):
+        list(read_working_at(tmp_path / "a.mp4", view, times[:5] + 0.5 / 30))
 
 
 BOX = np.array([[300.0, 100, 400, 230]])
