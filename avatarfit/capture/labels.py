@@ -15,7 +15,7 @@ from avatarfit.capture.clip_folder import BACKGROUND, MOUTH_INTERIOR
 from avatarfit.capture.face_points import CHIN, FOREHEAD_TOP
 from avatarfit.capture.mouth_interior import mouth_interior
 from avatarfit.capture.part_model import PARTS, PartModel, Sample
-from avatarfit.capture.picture_maps import between_maps, interpolated, pixel_positions, resized_map
+from avatarfit.capture.picture_maps import between_maps, interpolated, pixel_positions, pixels_of_cells, resized_map
 
 _CARRIED = 0.8
 
@@ -107,13 +107,11 @@ def _best_at(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     around = np.ones((3, 3), np.uint8)
     border = cv2.compare(cv2.dilate(small, around), cv2.erode(small, around), cv2.CMP_NE)
     labels = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_NEAREST))
-    at = np.flatnonzero(cv2.resize(border, size, interpolation=cv2.INTER_NEAREST))
-    if len(at):
-        rows, columns = np.divmod(at.astype(np.int32), np.int32(size[0]))
-        found = interpolated(
-            scores, pixel_positions(size[0], small.shape[1])[columns], pixel_positions(size[1], small.shape[0])[rows]
-        )
-        labels.reshape(-1)[at] = _best(found[None])[0]
+    rows, columns = pixels_of_cells(border, size)
+    if len(rows):
+        x, y = pixel_positions(size[0], small.shape[1]), pixel_positions(size[1], small.shape[0])
+        found = interpolated(scores, x[columns], y[rows])
+        labels.reshape(-1)[rows * size[0] + columns] = _best(found[None])[0]
     return labels
 
 

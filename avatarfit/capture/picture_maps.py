@@ -49,6 +49,29 @@ def pixel_positions(count: int, other: int) -> np.ndarray:
     return ((np.arange(count) + 0.5) * (other / count) - 0.5).astype(np.float32)
 
 
+def pixels_of_cells(cells: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns, int64 [P] each, of a picture of `size` (W, H) whose pixels lie in the chosen ones of coarser
+    cells [h, w]."""
+    height, width = cells.shape
+    if size == (width, height):
+        rows, columns = np.divmod(np.flatnonzero(cells), width)
+        return rows, columns
+    down, across = np.divmod(np.flatnonzero(cells), width)
+    # The first pixel whose centre lies in a cell.
+    first_row, first_column = (
+        np.ceil(np.arange(n + 1) * (full / n) - 0.5).astype(np.int64)
+        for n, full in ((height, size[1]), (width, size[0]))
+    )
+    tall, wide = int(np.diff(first_row).max(initial=1)), int(np.diff(first_column).max(initial=1))
+    shape = len(down), tall, wide
+    rows = np.broadcast_to((first_row[down][:, None] + np.arange(tall))[:, :, None], shape)
+    columns = np.broadcast_to((first_column[across][:, None] + np.arange(wide))[:, None, :], shape)
+    if size[1] % height == 0 and size[0] % width == 0:
+        return rows.ravel(), columns.ravel()
+    inside = (rows < first_row[down + 1][:, None, None]) & (columns < first_column[across + 1][:, None, None])
+    return rows[inside], columns[inside]
+
+
 def interpolated(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Bilinear samples [P, C] of a picture [H, W, C] at pixel indices, float32 [P] each; the border goes on outside."""
     import cv2

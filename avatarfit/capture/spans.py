@@ -7,7 +7,10 @@ up. Spans depend on the clip alone, so the result does not depend on the machine
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from copy import deepcopy
@@ -100,9 +103,6 @@ class Crew:
                 "some 400 MB of free memory for each processor core",
                 "close other programs, or allow fewer cores, such as with taskset, and run the same command again",
             ) from cause
-        finally:
-            for future in pending:
-                future.cancel()
 
     def _start(self, processes: int) -> None:
         if self._pool is None:
@@ -120,13 +120,20 @@ _told: Any = None
 
 
 def _begin(told: Any) -> None:
-    """Readies a process: Ctrl-C is for the one that started it, which ends the others."""
+    """Readies a process: Ctrl-C is for the one that started it, and when that one is gone, this one goes."""
     global _told
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     cv2.setNumThreads(1)
     _told = told
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _work(work: Work[T], task: T, result: Path) -> None:
