@@ -21,8 +21,9 @@ EYE_DISTANCE_PX = 134.0
 
 _LARGEST_BLOW_UP = 2.0
 _WINDOW = (17, 17)
-_LEVELS = 2
-_SHADING_SIGMA_PX = 4.0
+_LEVELS = 1
+_ENOUGH_STEPS = (3, 20, 0.02)  # iterations, and the step in pixels after which a spot counts as found
+_SHADING_PX = ((9, 9), (11, 11))
 _CONTRAST = 4.0
 _ROUND_TRIP_PX = 0.7
 _MARGIN_PX = 28
@@ -84,7 +85,7 @@ def face_picture(gray: np.ndarray, points_px: np.ndarray, scale: float) -> FaceP
     if scale != 1:
         wanted = np.round((last - first) * scale).astype(int).tolist()
         part = cv2.resize(part, wanted, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
-    shade = cv2.GaussianBlur(part, (0, 0), _SHADING_SIGMA_PX)
+    shade = cv2.blur(cv2.blur(part, _SHADING_PX[0]), _SHADING_PX[1])  # as good as a Gaussian of 4 px, far cheaper
     texture = cv2.addWeighted(part, _CONTRAST, shade, -_CONTRAST, 128)
     return FacePicture(np.ascontiguousarray(texture), first.astype(np.float64), scale)
 
@@ -129,11 +130,12 @@ def match_spots(key: FacePicture, spots_px: np.ndarray, other: FacePicture, expe
         at = spots - displaced(at)
     start = np.ascontiguousarray(at - 0.5, np.float32)[:, None]
     end, there, _ = cv2.calcOpticalFlowPyrLK(
-        warped, other.texture, start, start.copy(), winSize=_WINDOW, maxLevel=_LEVELS
+        warped, other.texture, start, start.copy(), winSize=_WINDOW, maxLevel=_LEVELS, criteria=_ENOUGH_STEPS
     )
     back, home, _ = cv2.calcOpticalFlowPyrLK(
-        other.texture, warped, end, end.copy(), winSize=_WINDOW, maxLevel=_LEVELS, flags=cv2.OPTFLOW_USE_INITIAL_FLOW
-    )
+        other.texture, warped, end, end.copy(), winSize=_WINDOW, maxLevel=0, criteria=_ENOUGH_STEPS,
+        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+    )  # fmt: skip
     gap = np.linalg.norm((back - start)[:, 0], axis=1)
     good = seen & (there[:, 0] == 1) & (home[:, 0] == 1) & (gap < _ROUND_TRIP_PX)
     out[good] = other.outside(end[good, 0].astype(np.float64) + 0.5)

@@ -18,11 +18,11 @@ from avatarfit.capture.face_registration import (
 )
 from avatarfit.capture.pose_refinement import spread_correction
 from avatarfit.capture.pose_solver import RigidSolution
-from avatarfit.capture.pose_structure import Sightings, point_deviations, solve_structure
+from avatarfit.capture.pose_structure import KNEES_PX, Sightings, point_deviations, solve_structure
 from avatarfit.contracts import Camera, FaceError
 
 _KEYFRAMES, _PICTURES = 12, 48
-_KEYS_A_PICTURE = 8
+_KEYS_A_PICTURE = (4, 8)
 _OUTERMOST = 0.01
 
 
@@ -70,14 +70,14 @@ def solve_keyframes(
     rotation, translation = solution.rotation[frames], solution.translation_cm[frames]
     points = _on_shape(spots_px, solution.shape_cm, rotation[own], translation[own], camera).reshape(-1, 3)
     # The second time with places expected by what the first found.
-    for _ in range(2):
+    for knees_px, several in zip(KNEES_PX, _KEYS_A_PICTURE, strict=True):
         now = pose_distance_state(rotation, translation)
         keys = Keyframes([pictures[k] for k in own], now[own], spots_px, points.reshape(*spots_px.shape[:2], 3))
-        chosen = keys.nearest(now, _KEYS_A_PICTURE + 1)
+        chosen = keys.nearest(now, several + 1)
         chosen = np.where(own[chosen] == np.arange(len(frames))[:, None], -1, chosen)
         found = _matches(pictures, keys, chosen, rotation, translation, camera)
         seen = Sightings.of(own, spots_px, chosen, found, 1 / scale)
-        rotation, translation, points, error = solve_structure(rotation, translation, points, seen, camera)
+        rotation, translation, points, error = solve_structure(rotation, translation, points, seen, camera, knees_px)
         deviation = point_deviations(error, seen, len(points), 1 / scale).reshape(spots_px.shape[:2])
     moved = spread_correction(solution, state, frames, rotation, translation)
     now = pose_distance_state(moved.rotation, moved.translation_cm)

@@ -14,14 +14,15 @@ import numpy as np
 from avatarfit.capture.face_points import OUTER_EYE_CORNERS
 from avatarfit.capture.face_registration import Keyframes
 from avatarfit.capture.pose_solver import (
+    Flow,
     PoseSettings,
     RigidSolution,
     acceleration_step,
-    add_flow_terms,
     best_shape,
+    data_terms,
     fix_gauge,
+    flat,
     hard,
-    landmark_terms,
     project_with_jacobian,
     recentre,
 )
@@ -36,7 +37,7 @@ _SHAPE_DEVIATION_CM = 0.1
 _NEIGHBOURS = 4
 _ERROR_REACH = 0.15
 _ERROR_NOISE = 0.5
-_CHUNK = 1024
+_CHUNK = 128
 
 
 def spread_correction(
@@ -73,7 +74,6 @@ def refine_poses(
     found_px: np.ndarray,
     landmarks_px: np.ndarray,
     flow_px: np.ndarray,
-    flow_start_px: np.ndarray,
     linked: np.ndarray,
     camera: Camera,
     settings: PoseSettings | None = None,
@@ -87,15 +87,15 @@ def refine_poses(
         chosen: int [K, N], which keyframes each picture was matched with; -1 for none.
         found_px: float [K, N, R, 2], `register_faces`.
         landmarks_px: float [K, R, 3], rigid landmarks.
-        flow_px, flow_start_px, linked: as for `solve_poses`.
+        flow_px, linked: as for `solve_poses`.
         camera, settings: as for `solve_poses`.
     """
     s = settings or PoseSettings()
     px = max(camera.width_px, camera.height_px) / 512
     observed = landmarks_px[..., :2].astype(np.float64)
-    start = flow_start_px.astype(np.float64)
     linked = linked.copy()
     linked[-1:] = False
+    flow = Flow(flow_px, linked, s.flow_deviation_px * px, _FLOW_SHARE)
     # A landmark of the keyframes is the spot of the same number in each: its place in space is theirs in the middle.
     shape, translation = np.median(keys.spots_cm, axis=0), solution.translation_cm.copy()
     base, rotvec = recentre(solution.rotation)
@@ -103,13 +103,9 @@ def refine_poses(
     share = 1 / ((_LANDMARK_BIAS_PX * px) ** 2 * float(np.sum(1 / deviation**2)))
     unit = float(spot_deviation_px.min())
     for knee in _MATCH_KNEES_PX:
-        diagonal, gradient, coupling = landmark_terms(
-            observed, shape, rotvec, translation, base, camera, deviation, share, px
+        diagonal, gradient, coupling = data_terms(
+            observed, shape, rotvec, translation, base, camera, deviation, share, px, flow
         )
-        add_flow_terms(
-            diagonal, gradient, coupling, start, flow_px, linked, shape, rotvec, translation, base, camera,
-            s.flow_deviation_px * px, _FLOW_SHARE,
-        )  # fmt: skip
         for slot in range(chosen.shape[1]):
             _add_match_terms(
                 diagonal, gradient, keys.spots_cm, spot_deviation_px, chosen[:, slot], found_px[:, slot], rotvec,
@@ -123,7 +119,7 @@ def refine_poses(
     for _ in range(3):
         shape, _ = best_shape(observed, shape, prior, rotation, translation, camera, deviation, placed, px)
     shape, rotation, translation = fix_gauge(shape, solution.shape_cm, rotation, translation)
-    projected = camera.project(np.einsum("tij,nj->tni", rotation, shape) + translation[:, None])
+    projected = camera.project(shape @ rotation.transpose(0, 2, 1) + translation[:, None])
     return RigidSolution(
         shape, rotation, translation, np.median(np.linalg.norm(projected - observed, axis=2), axis=1)
     )  # fmt: skip
@@ -135,17 +131,15 @@ def _add_match_terms(
     knee_px: float,
 ) -> None:  # fmt: skip
     for which in np.unique(key[key >= 0]):
-        pictures = np.flatnonzero(key == which)
+        pictures = np.flatnonzero((key == which) & np.isfinite(found_px[..., 0]).any(axis=1))
         for first in range(0, len(pictures), _CHUNK):
             part = pictures[first : first + _CHUNK]
-            projected, by_pose = project_with_jacobian(spots_cm[which], rotvec[part], translation[part], base, camera)
+            projected, rows = project_with_jacobian(spots_cm[which], rotvec[part], translation[part], base, camera)
             known = np.isfinite(found_px[part, :, 0])
             error = np.where(known[..., None], projected - np.nan_to_num(found_px[part]), 0)
             weight = _MATCH_SHARE * known * hard(error, knee_px) / deviation_px[which] ** 2
-            rows = by_pose.reshape(len(part), -1, 6)
-            scaled = rows * np.repeat(weight, 2, axis=1)[..., None]
-            diagonal[part] += scaled.transpose(0, 2, 1) @ rows
-            gradient[part] += np.einsum("tri,tr->ti", scaled, error.reshape(len(error), -1))
+            diagonal[part] += (rows * np.tile(weight, 2)[:, None]) @ rows.transpose(0, 2, 1)
+            gradient[part] += (rows @ flat(weight[..., None] * error))[..., 0]
 
 
 def without_pose_error(landmarks_px: np.ndarray, rigid: np.ndarray, projected_px: np.ndarray) -> np.ndarray:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from avatarfit.capture.block_solver import solve_block_pentadiagonal
-from avatarfit.capture.rotations import left_jacobian, matrix_of, rotvec_of, similarity_to, skew
+from avatarfit.capture.rotations import left_jacobian, matrix_of, rotvec_of, similarity_to
 from avatarfit.contracts.geometry import Camera
 
-_CHUNK = 1024
+_CHUNK = 128
 _ROBUST_PX_AT_512 = 1.5
 
 
@@ -63,7 +63,7 @@ class RigidSolution:
 
     def project(self, camera: Camera) -> np.ndarray:
         """Pixels [T, N, 2] of the shape under every pose."""
-        return camera.project(np.einsum("tij,nj->tni", self.rotation, self.shape_cm) + self.translation_cm[:, None])
+        return camera.project(self.shape_cm @ self.rotation.transpose(0, 2, 1) + self.translation_cm[:, None])
 
 
 def mean_rigid_shape(points: np.ndarray, iterations: int = 5) -> np.ndarray:
@@ -73,7 +73,7 @@ def mean_rigid_shape(points: np.ndarray, iterations: int = 5) -> np.ndarray:
     size = np.linalg.norm(mean)
     for _ in range(iterations):
         scale, rotation, shift = similarity_to(points, mean)
-        mean = (scale[:, None, None] * np.einsum("tij,tnj->tni", rotation, points) + shift[:, None]).mean(axis=0)
+        mean = (scale[:, None, None] * (points @ rotation.transpose(0, 2, 1)) + shift[:, None]).mean(axis=0)
         mean -= mean.mean(axis=0)
         mean *= size / np.linalg.norm(mean)
     return mean
@@ -84,7 +84,6 @@ def solve_poses(
     prior_shape_cm: np.ndarray,
     camera: Camera,
     flow_px: np.ndarray | None = None,
-    flow_start_px: np.ndarray | None = None,
     linked: np.ndarray | None = None,
     settings: PoseSettings | None = None,
 ) -> RigidSolution:
@@ -94,8 +93,7 @@ def solve_poses(
         landmarks_px: float [T, N, 3], the rigid landmarks as measured (z only starts the search).
         prior_shape_cm: float [N, 3] in the head frame; fixes scale, origin and axes.
         camera: focal length and centre, held fixed.
-        flow_px: float [T, N, 2], motion from frame t to t + 1 of the pixels at `flow_start_px`; NaN where unknown.
-        flow_start_px: float [T, N, 2], where those pixels were; the landmarks when not given.
+        flow_px: float [T, N, 2], motion from frame t to t + 1 of the pixels under the landmarks; NaN where unknown.
         linked: bool [T], whether frame t and t + 1 are neighbours in time (the last is ignored); all when not given.
         settings: weights.
 
@@ -109,7 +107,6 @@ def solve_poses(
     shape = prior_shape_cm.astype(np.float64).copy()
     linked = np.ones(count, bool) if linked is None else linked.copy()
     linked[-1:] = False
-    start = observed if flow_start_px is None else flow_start_px.astype(np.float64)
 
     base, rotvec, translation = _first_poses(landmarks_px.astype(np.float64), shape, camera)
     deviation = np.full(point_count, s.landmark_deviation_px * px)
@@ -121,16 +118,13 @@ def solve_poses(
             shared = _shared_jitter_px(flow_px, linked, shape, rotation, translation, camera)
             # All landmarks of a frame together are worth one measurement of this noise, not more.
             share = min(share, 1 / (max(shared, 0.05 * px) ** 2 * np.sum(1 / deviation**2)))
+        image_motion = None
+        if fuse and flow_px is not None:
+            image_motion = Flow(flow_px, linked, s.flow_deviation_px * px, s.flow_independent_fraction)
         for _ in range(2):
-            diagonal, gradient, coupling = landmark_terms(
-                observed, shape, rotvec, translation, base, camera, deviation, share, px
+            diagonal, gradient, coupling = data_terms(
+                observed, shape, rotvec, translation, base, camera, deviation, share, px, image_motion
             )
-            if fuse:
-                assert flow_px is not None
-                add_flow_terms(
-                    diagonal, gradient, coupling, start, flow_px, linked, shape, rotvec, translation, base, camera,
-                    s.flow_deviation_px * px, s.flow_independent_fraction,
-                )  # fmt: skip
             update = acceleration_step(diagonal, gradient, coupling, rotvec, translation, linked, s)
             rotvec, translation = rotvec + update[:, :3], translation + update[:, 3:]
         rotation = matrix_of(rotvec) @ base
@@ -172,22 +166,40 @@ def _reprojection(
     observed: np.ndarray, shape: np.ndarray, rotation: np.ndarray, translation: np.ndarray, camera: Camera
 ) -> np.ndarray:
     """[T, N, 2] projected minus observed."""
-    return camera.project(np.einsum("tij,nj->tni", rotation, shape) + translation[:, None]) - observed
+    return camera.project(shape @ rotation.transpose(0, 2, 1) + translation[:, None]) - observed
 
 
 def project_with_jacobian(
     shape: np.ndarray, rotvec: np.ndarray, translation: np.ndarray, base: np.ndarray, camera: Camera
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [T, N, 2] of shape points [N, 3], and their derivative [T, N, 2, 6] by rotvec and translation."""
-    rotation = matrix_of(rotvec) @ base
-    turned = shape @ rotation.transpose(0, 2, 1)
-    point = turned + translation[:, None]
-    inverse = 1 / point[..., 2]
-    by_point = np.zeros((*point.shape[:2], 2, 3))
-    by_point[..., 0, 0] = by_point[..., 1, 1] = camera.focal_px * inverse
-    by_point[..., :, 2] = -camera.focal_px * point[..., :2] * inverse[..., None] ** 2
-    by_turn = -by_point @ skew(turned) @ left_jacobian(rotvec)[:, None]
-    return camera.project(point), np.concatenate([by_turn, by_point], axis=3)
+    """Pixels [T, N, 2] of shape points [N, 3], and their derivative [T, 6, 2N] by rotvec and translation.
+
+    The derivative's columns are x of all points, then y of all points: long rows are what numpy is quick with.
+    """
+    count, point_count = len(rotvec), len(shape)
+    turned = matrix_of(rotvec) @ base @ shape.T
+    tx, ty, tz = turned.transpose(1, 0, 2)
+    inverse = 1 / (tz + translation[:, 2:])
+    x, y = (tx + translation[:, :1]) * inverse, (ty + translation[:, 1:2]) * inverse
+    pixels = np.stack([camera.focal_px * x + camera.center_x_px, camera.focal_px * y + camera.center_y_px], axis=2)
+    inverse *= camera.focal_px
+    x_by_z, y_by_z = -inverse * x, -inverse * y
+    rows = np.zeros((count, 6, 2, point_count))
+    rows[:, 3, 0] = rows[:, 4, 1] = inverse
+    rows[:, 5, 0], rows[:, 5, 1] = x_by_z, y_by_z
+    # The derivative a of a pixel by the point becomes (turned x a) by a turn.
+    by_turn = np.empty((count, 3, 2, point_count))
+    by_turn[:, 0, 0], by_turn[:, 0, 1] = ty * x_by_z, ty * y_by_z - tz * inverse
+    by_turn[:, 1, 0], by_turn[:, 1, 1] = tz * inverse - tx * x_by_z, -tx * y_by_z
+    by_turn[:, 2, 0], by_turn[:, 2, 1] = -ty * inverse, tx * inverse
+    rows = rows.reshape(count, 6, -1)
+    np.matmul(left_jacobian(rotvec).transpose(0, 2, 1), by_turn.reshape(count, 3, -1), out=rows[:, :3])
+    return pixels, rows
+
+
+def flat(error: np.ndarray) -> np.ndarray:
+    """Errors [T, N, 2] in the order of `project_with_jacobian`'s columns, [T, 2N, 1]."""
+    return error.transpose(0, 2, 1).reshape(len(error), -1, 1)
 
 
 def soft(error: np.ndarray, knee: float) -> np.ndarray:
@@ -212,7 +224,7 @@ def _shared_jitter_px(
     otherwise than the picture does (median over the points of each step; two frames' noise is in it)."""
     if not linked.any():
         return 0.0
-    points = camera.project(np.einsum("tij,nj->tni", rotation, shape) + translation[:, None])
+    points = camera.project(shape @ rotation.transpose(0, 2, 1) + translation[:, None])
     gap = np.diff(points, axis=0)[linked[:-1]] - flow[:-1][linked[:-1]]
     gap = gap[np.isfinite(gap[..., 0]).sum(axis=1) >= 5]
     if not len(gap):
@@ -220,50 +232,57 @@ def _shared_jitter_px(
     return float(np.sqrt(np.mean(np.nanmedian(gap, axis=1) ** 2) / 2))
 
 
-def landmark_terms(
+@dataclass(frozen=True)
+class Flow:
+    """Image motion of the rigid landmarks' pixels, T frames.
+
+    Attributes:
+        flow_px: float [T, N, 2], from frame t to t + 1; NaN where unknown.
+        linked: bool [T], whether frame t and t + 1 are neighbours in time; the last is not.
+        deviation_px: noise of one.
+        share: of them that count as independent.
+    """
+
+    flow_px: np.ndarray
+    linked: np.ndarray
+    deviation_px: float
+    share: float
+
+
+def data_terms(
     observed: np.ndarray, shape: np.ndarray, rotvec: np.ndarray, translation: np.ndarray, base: np.ndarray,
-    camera: Camera, deviation: np.ndarray, share: float, px: float,
+    camera: Camera, deviation: np.ndarray, share: float, px: float, flow: Flow | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """Normal equations of the landmarks: diagonal [T, 6, 6], gradient [T, 6], and coupling [T, 6, 6], still zero."""
+    """Normal equations of landmarks and flow: diagonal [T, 6, 6], gradient [T, 6], coupling [T, 6, 6] of t and t + 1.
+
+    Of the flow it is the error of (motion of the solid point under a pixel) minus (its flow).
+    """
     count = len(observed)
-    diagonal, gradient = np.zeros((count, 6, 6)), np.zeros((count, 6))
+    diagonal, gradient, coupling = np.zeros((count, 6, 6)), np.zeros((count, 6)), np.zeros((count, 6, 6))
     for first in range(0, count, _CHUNK):
-        part = slice(first, first + _CHUNK)
-        projected, by_pose = project_with_jacobian(shape, rotvec[part], translation[part], base, camera)
-        error = projected - observed[part]
-        weight = share * soft(error, _ROBUST_PX_AT_512 * px) / deviation**2
-        rows = by_pose.reshape(len(error), -1, 6)
-        scaled = rows * np.repeat(weight, 2, axis=1)[..., None]
-        diagonal[part] = scaled.transpose(0, 2, 1) @ rows
-        gradient[part] = np.einsum("tri,tr->ti", scaled, error.reshape(len(error), -1))
-    return diagonal, gradient, np.zeros((count, 6, 6))
-
-
-def add_flow_terms(
-    diagonal: np.ndarray, gradient: np.ndarray, coupling: np.ndarray, start: np.ndarray, flow: np.ndarray,
-    linked: np.ndarray, shape: np.ndarray, rotvec: np.ndarray, translation: np.ndarray, base: np.ndarray,
-    camera: Camera, deviation: float, share: float,
-) -> None:  # fmt: skip
-    """Adds, for linked frames t and t + 1, the error of (motion of the solid point under a pixel) minus (its flow)."""
-    count = len(start)
-    for first in range(0, count - 1, _CHUNK):
-        last = min(first + _CHUNK, count - 1)
-        here, there = slice(first, last), slice(first + 1, last + 1)
-        now, by_now = project_with_jacobian(shape, rotvec[here], translation[here], base, camera)
-        then, by_then = project_with_jacobian(shape, rotvec[there], translation[there], base, camera)
-        moved = flow[here]
-        known = np.isfinite(moved).all(axis=-1) & linked[here, None]
-        error = np.where(known[..., None], then - now - np.nan_to_num(moved), 0)
-        weight = share * known * hard(error, 4 * deviation) / deviation**2
-        size = len(error)
-        a, b = by_now.reshape(size, -1, 6), by_then.reshape(size, -1, 6)
-        w = np.repeat(weight, 2, axis=1)[..., None]
-        flat = error.reshape(size, -1)
-        diagonal[here] += (a * w).transpose(0, 2, 1) @ a
-        diagonal[there] += (b * w).transpose(0, 2, 1) @ b
-        coupling[here] -= (a * w).transpose(0, 2, 1) @ b
-        gradient[here] -= np.einsum("tri,tr->ti", a * w, flat)
-        gradient[there] += np.einsum("tri,tr->ti", b * w, flat)
+        last = min(first + _CHUNK, count)
+        here, reach = slice(first, last), slice(first, min(last + 1, count))
+        projected, rows = project_with_jacobian(shape, rotvec[reach], translation[reach], base, camera)
+        weight, pull = np.zeros(projected.shape[:2]), np.zeros(projected.shape)
+        error = projected[: last - first] - observed[here]
+        own = share * soft(error, _ROBUST_PX_AT_512 * px) / deviation**2
+        weight[: last - first] = own
+        pull[: last - first] = own[..., None] * error
+        steps = len(projected) - 1
+        if flow is not None and steps:
+            moved = flow.flow_px[first : first + steps]
+            known = np.isfinite(moved).all(axis=-1) & flow.linked[first : first + steps, None]
+            error = np.where(known[..., None], np.diff(projected, axis=0) - np.nan_to_num(moved), 0)
+            both = flow.share * known * hard(error, 4 * flow.deviation_px) / flow.deviation_px**2
+            weight[:-1] += both
+            weight[1:] += both
+            error *= both[..., None]
+            pull[:-1] -= error
+            pull[1:] += error
+            coupling[first : first + steps] = -(rows[:-1] * np.tile(both, 2)[:, None]) @ rows[1:].transpose(0, 2, 1)
+        diagonal[reach] += (rows * np.tile(weight, 2)[:, None]) @ rows.transpose(0, 2, 1)
+        gradient[reach] += (rows @ flat(pull))[..., 0]
+    return diagonal, gradient, coupling
 
 
 def acceleration_step(
@@ -304,16 +323,17 @@ def best_shape(
     errors = []
     for first in range(0, len(observed), _CHUNK):
         part = slice(first, first + _CHUNK)
-        point = np.einsum("tij,nj->tni", rotation[part], shape) + translation[part, None]
-        inverse = 1 / point[..., 2]
-        by_point = np.zeros((*point.shape[:2], 2, 3))
-        by_point[..., 0, 0] = by_point[..., 1, 1] = camera.focal_px * inverse
-        by_point[..., :, 2] = -camera.focal_px * point[..., :2] * inverse[..., None] ** 2
-        by_shape = by_point @ rotation[part, None]
+        point = shape @ rotation[part].transpose(0, 2, 1) + translation[part, None]
         error = camera.project(point) - observed[part]
         weight = s.independent_fraction * soft(error, _ROBUST_PX_AT_512 * px) / deviation**2
-        normal += np.einsum("tn,tnri,tnrj->nij", weight, by_shape, by_shape, optimize=True)
-        right -= np.einsum("tn,tnri,tnr->ni", weight, by_shape, error, optimize=True)
+        # The derivative of a pixel: focal / z times (the rotation's row - the pixel's ray times the third row).
+        inverse, ray = camera.focal_px / point[..., 2:], point[..., :2] / point[..., 2:]
+        across, down, along = rotation[part].transpose(1, 0, 2)[:, :, None]
+        for row, k in ((across, 0), (down, 1)):
+            by_shape = inverse * (row - ray[..., k : k + 1] * along)
+            scaled = (by_shape * weight[..., None]).transpose(1, 2, 0)
+            normal += scaled @ by_shape.transpose(1, 0, 2)
+            right -= (scaled @ error[..., k].T[..., None])[..., 0]
         errors.append(error)
     return shape + np.linalg.solve(normal, right[..., None])[..., 0], np.concatenate(errors)
 

@@ -69,11 +69,8 @@ def solve_clip(
     # The flow to the next kept picture starts at the last repeat, if there is one, which shows the same picture.
     flow_faces = [detections[s][chosen[s]] if chosen[s] >= 0 else f for s, f in zip(flow_source, faces, strict=True)]
     flow_px = np.stack([f.flow_px for f in flow_faces])
-    start_px = np.stack([f.landmarks_px[RIGID, :2] for f in flow_faces])
     scores = [f.blendshapes for f in faces if f.blendshapes is not None]
-    solution = solve_poses(
-        landmarks_px[:, RIGID], prior_shape_cm(landmarks_px), camera, flow_px, start_px, linked, settings
-    )
+    solution = solve_poses(landmarks_px[:, RIGID], prior_shape_cm(landmarks_px), camera, flow_px, linked, settings)
     limit = max(6 * np.median(solution.residual_px), 4 * max(camera.width_px, camera.height_px) / 512)
     fits = solution.residual_px <= limit
     status = np.full(count, NO_FACE)
@@ -90,7 +87,6 @@ def solve_clip(
             "pts_seconds": seen["pts_seconds"][kept[fits]],
             "landmarks_px": landmarks_px[fits],
             "flow_px": flow_px[fits].astype(np.float32),
-            "flow_start_px": start_px[fits].astype(np.float32),
             "linked": linked[fits],
             "shape_cm": solution.shape_cm,
             "rotation": solution.rotation[fits],
@@ -209,7 +205,7 @@ def register_clip(
     found_px = np.concatenate([load_tensors(path)["found_px"] for path in matched])
     solution = refine_poses(
         solution, keys, spot_deviation_px, chosen, found_px, landmarks_px[:, RIGID], solved["flow_px"],
-        solved["flow_start_px"], solved["linked"], camera, settings,
+        solved["linked"], camera, settings,
     )  # fmt: skip
     corrected = without_pose_error(landmarks_px, RIGID, solution.project(camera))
     landmarks_cm, solution = place_landmarks(corrected, solution, camera, train)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avatarfit.capture.rotations import matrix_of, rotvec_of, skew
+from avatarfit.capture.rotations import matrix_of, rotvec_of
 from avatarfit.contracts.geometry import Camera
 
 MATCH_DEVIATION = 0.25
@@ -22,7 +22,9 @@ MATCH_DEVIATION = 0.25
 _OWN_DEVIATION = 0.1
 _POINT_DEVIATION_CM = 0.6
 _POSE_DEVIATION = np.array([0.08] * 3 + [1.0, 1.0, 3.0])
-_KNEES = (4.0, 3.0, 2.0, 1.5, 1.0, 0.8, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7)
+KNEES_PX = ((4.0, 3.0, 2.0, 1.5, 1.0, 0.8), (2.0, 1.5, 1.0, 0.8, 0.7, 0.7, 0.7, 0.7))
+"""Beyond which error a sighting counts for little, step by step: from poses that landmarks gave; from better ones."""
+
 _FEW_SEEN = 3
 
 
@@ -68,8 +70,9 @@ class Sightings:
 
 
 def solve_structure(
-    rotation: np.ndarray, translation_cm: np.ndarray, points_cm: np.ndarray, seen: Sightings, camera: Camera
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    rotation: np.ndarray, translation_cm: np.ndarray, points_cm: np.ndarray, seen: Sightings, camera: Camera,
+    knees_px: tuple[float, ...] = KNEES_PX[0] + KNEES_PX[1],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Poses and points that explain the sightings.
 
     Args:
@@ -77,6 +80,7 @@ def solve_structure(
         points_cm: float [P, 3], head frame, the points so far; held to within 6 mm.
         seen: the sightings.
         camera: held fixed.
+        knees_px: one Levenberg-Marquardt step for each.
 
     Returns:
         rotation, translation_cm, points_cm, and the error of every sighting, [M, 2] pixels.
@@ -84,51 +88,55 @@ def solve_structure(
     pose_count, point_count = len(rotation), len(points_cm)
     start_rotation, start_translation, prior = rotation, translation_cm, points_cm
     rotation, translation, points = rotation.copy(), translation_cm.copy(), points_cm.copy()
-    by_picture, by_point = _Sums(seen.picture, pose_count), _Sums(seen.point, point_count)
+    by_picture = [np.flatnonzero(seen.picture == k) for k in range(pose_count)]
     point_precision, pose_precision = 1 / _POINT_DEVIATION_CM**2, 1 / _POSE_DEVIATION**2
 
     def drift(r: np.ndarray, t: np.ndarray) -> np.ndarray:
         return np.concatenate([rotvec_of(r @ start_rotation.transpose(0, 2, 1)), t - start_translation], axis=1)
 
     def cost(r: np.ndarray, t: np.ndarray, x: np.ndarray, knee: float) -> float:
-        error = _project(r, t, x, seen, camera)[0] - seen.place_px
-        square = (error**2).sum(axis=1) / seen.deviation_px**2
+        square = (_error(r, t, x, seen, camera) ** 2).sum(axis=1) / seen.deviation_px**2
         data = knee**2 * square / (square + knee**2)
         return float(
             data.sum() + point_precision * ((x - prior) ** 2).sum() + (pose_precision * drift(r, t) ** 2).sum()
         )
 
     damping = 1e-4
-    for knee_px in _KNEES:
+    for knee_px in knees_px:
         knee = knee_px / MATCH_DEVIATION
-        pixels, turned, by_place = _project(rotation, translation, points, seen, camera)
-        error = pixels - seen.place_px
+        error = _error(rotation, translation, points, seen, camera)
         square = (error**2).sum(axis=1) / seen.deviation_px**2
         weight = 1 / (1 + square / knee**2) ** 2 / seen.deviation_px**2
-        pose_rows = np.concatenate([-by_place @ skew(turned), by_place], axis=2)
-        point_rows = by_place @ rotation[seen.picture]
-        weighted_pose, weighted_point = pose_rows * weight[:, None, None], point_rows * weight[:, None, None]
-        poses = by_picture(weighted_pose.transpose(0, 2, 1) @ pose_rows)
-        away = drift(rotation, translation)
-        pose_right = -by_picture(np.einsum("mri,mr->mi", weighted_pose, error)) - pose_precision * away
-        poses[:, range(6), range(6)] += pose_precision
-        blocks = by_point(weighted_point.transpose(0, 2, 1) @ point_rows)
-        blocks[:, range(3), range(3)] += point_precision
-        point_right = -by_point(np.einsum("mri,mr->mi", weighted_point, error)) - point_precision * (points - prior)
-        mixed = np.zeros((pose_count, 6, point_count, 3))
-        mixed[seen.picture, :, seen.point] = weighted_pose.transpose(0, 2, 1) @ point_rows
-        flat = mixed.reshape(pose_count * 6, -1)
+        pose_square, pose_pull = np.zeros((pose_count, 6, 6)), np.zeros((pose_count, 6))
+        point_square, point_pull = np.zeros((point_count, 3, 3)), np.zeros((point_count, 3))
+        mixed = np.zeros((point_count, 3, pose_count, 6))
+        for k, rows in enumerate(by_picture):
+            which = seen.point[rows]
+            by_pose, by_place = _derivatives(rotation[k], translation[k], points[which], camera)
+            # Noise and knee as factors of both sides.
+            root = np.sqrt(weight[rows])[:, None]
+            by_pose, by_place, miss = by_pose * root, by_place * root, (error[rows] * root).T[..., None]
+            flat_pose = by_pose.reshape(-1, 6)
+            pose_square[k], pose_pull[k] = flat_pose.T @ flat_pose, -(flat_pose.T @ miss.ravel())
+            point_square[which] += (by_place[..., None] * by_place[:, :, None]).sum(axis=0)
+            point_pull[which] -= (by_place * miss).sum(axis=0)
+            mixed[which, :, k] = (by_place[..., None] * by_pose[:, :, None]).sum(axis=0)
+        mixed = mixed.reshape(point_count, 3, -1)
+        pose_pull -= pose_precision * drift(rotation, translation)
+        pose_square[:, range(6), range(6)] += pose_precision
+        point_square[:, range(3), range(3)] += point_precision
+        point_pull -= point_precision * (points - prior)
         before = cost(rotation, translation, points, knee)
         for _ in range(6):
-            inverse = np.linalg.inv(blocks * (1 + damping * np.eye(3)))
-            # [6S, 3P] times a block-diagonal [3P, 3P], written out: einsum takes twice as long.
-            rows = mixed.reshape(-1, point_count, 3)
-            eliminated = sum(rows[..., k : k + 1] * inverse[:, k] for k in range(3)).reshape(flat.shape)
-            normal = -eliminated @ flat.T
+            # With root @ root.T the points' inverse, what is eliminated is a product of a matrix with itself.
+            root = np.linalg.cholesky(np.linalg.inv(point_square * (1 + damping * np.eye(3))))
+            halves = (root.transpose(0, 2, 1) @ mixed).reshape(point_count * 3, -1)
+            pull = (root.transpose(0, 2, 1) @ point_pull[..., None]).reshape(-1)
+            normal = -(halves.T @ halves)
             for k in range(pose_count):
-                normal[6 * k : 6 * k + 6, 6 * k : 6 * k + 6] += poses[k] * (1 + damping * np.eye(6))
-            step = np.linalg.solve(normal, pose_right.ravel() - eliminated @ point_right.ravel())
-            moved = (inverse @ (point_right - (flat.T @ step).reshape(-1, 3))[..., None])[..., 0]
+                normal[6 * k : 6 * k + 6, 6 * k : 6 * k + 6] += pose_square[k] * (1 + damping * np.eye(6))
+            step = np.linalg.solve(normal, pose_pull.ravel() - halves.T @ pull)
+            moved = (root @ (pull - halves @ step).reshape(-1, 3, 1))[..., 0]
             step = step.reshape(-1, 6)
             tried = matrix_of(step[:, :3]) @ rotation, translation + step[:, 3:], points + moved
             if cost(*tried, knee) <= before:
@@ -136,7 +144,7 @@ def solve_structure(
                 damping = max(damping / 5, 1e-9)
                 break
             damping *= 10
-    return rotation, translation, points, _project(rotation, translation, points, seen, camera)[0] - seen.place_px
+    return rotation, translation, points, _error(rotation, translation, points, seen, camera)
 
 
 def point_deviations(error_px: np.ndarray, seen: Sightings, point_count: int, unit_px: float) -> np.ndarray:
@@ -159,27 +167,26 @@ def point_deviations(error_px: np.ndarray, seen: Sightings, point_count: int, un
     return out
 
 
-def _project(
+def _error(
     rotation: np.ndarray, translation: np.ndarray, points: np.ndarray, seen: Sightings, camera: Camera
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels [M, 2], points turned but not moved [M, 3], and the pixels' derivative [M, 2, 3] by the camera point."""
+) -> np.ndarray:
+    """Where the points project minus where they are seen, [M, 2] pixels."""
     turned = np.einsum("mij,mj->mi", rotation[seen.picture], points[seen.point])
-    point = turned + translation[seen.picture]
-    inverse = 1 / point[:, 2]
-    by_place = np.zeros((len(point), 2, 3))
-    by_place[:, 0, 0] = by_place[:, 1, 1] = camera.focal_px * inverse
-    by_place[:, :, 2] = -camera.focal_px * point[:, :2] * inverse[:, None] ** 2
-    return camera.project(point), turned, by_place
+    return camera.project(turned + translation[seen.picture]) - seen.place_px
 
 
-class _Sums:
-    """Sums of rows that belong together, many times over the same belonging."""
-
-    def __init__(self, group: np.ndarray, count: int) -> None:
-        from scipy.sparse import csr_matrix
-
-        ones = np.ones(len(group))
-        self._gather = csr_matrix((ones, (group, np.arange(len(group)))), shape=(count, len(group)))
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        return np.asarray(self._gather @ rows.reshape(len(rows), -1)).reshape(-1, *rows.shape[1:])
+def _derivatives(
+    rotation: np.ndarray, translation: np.ndarray, points: np.ndarray, camera: Camera
+) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives of N points' pixels in one picture by its turn and shift, [2, N, 6], and by the point, [2, N, 3]."""
+    turned = points @ rotation.T
+    place = turned + translation
+    inverse = camera.focal_px / place[:, 2]
+    by_pose = np.zeros((2, len(place), 6))
+    by_pose[0, :, 3] = by_pose[1, :, 4] = inverse
+    by_pose[..., 5] = -inverse * place[:, :2].T / place[:, 2]
+    (x, y, z), (a, b) = turned.T, by_pose[..., 5]
+    # The derivative by the shift becomes (turned x it) by a turn.
+    by_pose[0, :, 0], by_pose[0, :, 1], by_pose[0, :, 2] = y * a, z * inverse - x * a, -y * inverse
+    by_pose[1, :, 0], by_pose[1, :, 1], by_pose[1, :, 2] = y * b - z * inverse, -x * b, x * inverse
+    return by_pose, by_pose[..., 3:] @ rotation

@@ -62,7 +62,7 @@ def similarity_to(points: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, n
     """
     mean, target_mean = points.mean(axis=1), target.mean(axis=0)
     centred, wanted = points - mean[:, None], target - target_mean
-    u, s, vt = np.linalg.svd(np.einsum("ni,tnj->tij", wanted, centred))
+    u, s, vt = np.linalg.svd(wanted.T @ centred)
     sign = np.ones_like(s)
     sign[:, 2] = np.sign(np.linalg.det(u @ vt))
     rotation = np.einsum("tij,tj,tjk->tik", u, sign, vt)

@@ -134,7 +134,7 @@ def test_matches_with_known_skin_outweigh_what_the_network_misreads() -> None:
     first = RigidSolution(nod.shape, nod.misread, nod.translation, np.zeros(count))
     refined = refine_poses(
         first, keys, np.full((1, len(RIGID)), MATCH_DEVIATION), np.zeros((count, 1), int), found, nod.landmarks, flow,
-        nod.landmarks[..., :2], np.ones(count, bool), CAMERA,
+        np.ones(count, bool), CAMERA,
     )  # fmt: skip
     assert nod.degrees(refined.rotation) < 0.1
     assert np.abs(refined.project(CAMERA) - nod.pixels).mean() < 1.5
