@@ -1,30 +1,21 @@
 """Face, hair, neck, torso and mouth interior of every picture, by a person's part model, steadied over time.
 
 Colour and place give each pixel of the working size a score for each part (`part_model`); the larger share of it is
-carried over from the picture before, moved by head and body, so that what is undecided stays as it was. The scores are
-brought to the picture's own size before the best is taken, and the person's alpha gives the outline.
+carried over from the picture before, moved as the picture moves, so that what is undecided stays as it was. The scores
+are brought to the picture's own size before the best is taken, and the person's alpha gives the outline.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from avatarfit.capture.clip_folder import BACKGROUND, MOUTH_INTERIOR
-from avatarfit.capture.face_points import CHIN, FOREHEAD_TOP
 from avatarfit.capture.mouth_interior import mouth_interior
 from avatarfit.capture.part_model import PARTS, PartModel, Sample
-from avatarfit.capture.picture_maps import between_maps, interpolated, pixel_positions, pixels_of_cells, resized_map
+from avatarfit.capture.picture_maps import interpolated, pixel_positions, pixels_of_cells
+from avatarfit.capture.picture_motion import Motion
 
 _CARRIED = 0.8
-
-
-@dataclass
-class _Former:
-    scores: np.ndarray
-    head_px: np.ndarray
-    torso_px: np.ndarray
 
 
 class Labeller:
@@ -36,10 +27,10 @@ class Labeller:
 
     def __init__(self, model: PartModel) -> None:
         self._model = model
-        self._former: _Former | None = None
+        self._former: np.ndarray | None = None
 
     def label(
-        self, rgb: np.ndarray, landmarks_px: np.ndarray, person: np.ndarray, torso_px: np.ndarray | None = None
+        self, rgb: np.ndarray, landmarks_px: np.ndarray, person: np.ndarray, motion: Motion | None = None
     ) -> np.ndarray:
         """The labels of the next picture: uint8 [H, W] of BACKGROUND, FACE, NECK, TORSO, MOUTH_INTERIOR, HAIR.
 
@@ -47,51 +38,22 @@ class Labeller:
             rgb: uint8 [H, W, 3].
             landmarks_px: float [478, 2+].
             person: uint8 [H, W], alpha; the person is where it is at least one half.
-            torso_px: float64 [2, 3], where the torso is: a map of pixel indices from a picture that is the same for
-                all calls; None where the torso stands still.
+            motion: where its pixels lay in the former picture; None for a picture without one.
         """
         import cv2
 
-        height, width = person.shape
-        sample = Sample.of(rgb, landmarks_px, person)
-        head = self._model.head_map(sample)
-        scores = self._model.scores(sample, head)
-        small = sample.person.shape[1], sample.person.shape[0]
-        torso = resized_map(np.eye(2, 3) if torso_px is None else torso_px, (width, height), small)
-        if self._former is not None:
-            scores = cv2.addWeighted(scores, 1 - _CARRIED, self._moved(sample, head, torso), _CARRIED, 0)
-        self._former = _Former(scores, head, torso)
-        labels = _best_at(scores, (width, height))
+        size = person.shape[1], person.shape[0]
+        scores = self._model.scores(Sample.of(rgb, landmarks_px, person))
+        if self._former is not None and motion is not None:
+            scores = cv2.addWeighted(scores, 1 - _CARRIED, motion.moved(self._former), _CARRIED, 0)
+        self._former = scores
+        labels = _best_at(scores, size)
         mouth = mouth_interior(rgb, landmarks_px)
         if mouth is not None:
             rows, columns, inside = mouth
             labels[rows, columns][inside] = MOUTH_INTERIOR
         assert BACKGROUND == 0
         return np.asarray(cv2.bitwise_and(labels, cv2.threshold(person, 127, 255, cv2.THRESH_BINARY)[1]))
-
-    def _moved(self, sample: Sample, head: np.ndarray, torso: np.ndarray) -> np.ndarray:
-        """The former picture's scores, moved to this one's head and, below the chin, to its body."""
-        import cv2
-
-        former = self._former
-        assert former is not None
-        height, width = sample.person.shape
-        moved = cv2.warpAffine(
-            former.scores, between_maps(former.head_px, head), (width, height), borderMode=cv2.BORDER_REPLICATE
-        )
-        chin, top = sample.landmarks_px[CHIN, 1], sample.landmarks_px[FOREHEAD_TOP, 1]
-        first = int(np.clip(chin, 0, height))
-        if first < height:
-            body = between_maps(former.torso_px, torso)
-            body[1, 2] -= first
-            size = (width, height - first)
-            lower = cv2.warpAffine(former.scores, body, size, borderMode=cv2.BORDER_REPLICATE)
-            seam = int(np.clip(round(0.25 * (chin - top)), 1, height - first))
-            share = (np.arange(seam, dtype=np.float32) / seam)[:, None, None]
-            between = moved[first : first + seam]
-            between[:] = between + share * (lower[:seam].astype(np.float32) - between)
-            moved[first + seam :] = lower[seam:]
-        return np.asarray(moved)
 
 
 def _best_at(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -11,97 +11,118 @@ from __future__ import annotations
 
 import numpy as np
 
+from avatarfit.capture.picture_maps import interpolated, pixel_positions, pixels_of_cells, shrunk, small_size
+from avatarfit.capture.picture_motion import Motion
+
 _SIDE_PX = 128
 _CERTAIN, _NEVER = 200, 50
 _REACH = 2
 _COLOR_DEVIATION = 40.0
 _LEAST_SHARE = 0.02
+_CARRIED = 0.25
 
 
 class RimMatte:
-    """Refines masks against a plate.
+    """Refines masks of pictures in time order against a plate.
 
     Args:
         plate: uint8 [H, W, 3], the background.
     """
 
     def __init__(self, plate: np.ndarray) -> None:
-        import cv2
-
         height, width = plate.shape[:2]
-        scale = min(1.0, _SIDE_PX / max(height, width))
-        self._size = (max(8, round(width * scale)), max(8, round(height * scale)))
-        self._plate = plate.reshape(-1, 3).astype(np.float32)
-        self._small_plate = cv2.resize(plate, self._size, interpolation=cv2.INTER_AREA).astype(np.float32)
+        self._size = small_size((width, height), _SIDE_PX)
+        self._plate = plate.reshape(-1, 3)
+        self._small_plate = _planes(shrunk(plate, self._size))
         # Full-size pixel indices to small ones, both with centres at + 0.5.
-        sx, sy = self._size[0] / width, self._size[1] / height
-        self._column = ((np.arange(width) + 0.5) * sx - 0.5).astype(np.float32)
-        self._row = ((np.arange(height) + 0.5) * sy - 0.5).astype(np.float32)
+        self._column, self._row = pixel_positions(width, self._size[0]), pixel_positions(height, self._size[1])
+        self._former: np.ndarray | None = None
 
-    def refine(self, rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """The person's alpha, uint8 [H, W], from the picture uint8 [H, W, 3] and the network's mask uint8 [H, W]."""
+    def refine(self, rgb: np.ndarray, mask: np.ndarray, motion: Motion | None = None) -> np.ndarray:
+        """The person's alpha, uint8 [H, W].
+
+        Args:
+            rgb: uint8 [H, W, 3].
+            mask: uint8 [H, W], the network's.
+            motion: where its pixels lay in the former picture; None for a picture without one.
+        """
         import cv2
 
-        width = mask.shape[1]
-        small = cv2.resize(rgb, self._size, interpolation=cv2.INTER_AREA).astype(np.float32)
-        coarse = cv2.resize(mask, self._size, interpolation=cv2.INTER_AREA)
-        near = np.ones((3, 3), np.uint8)
-        inside = cv2.erode((coarse > _CERTAIN).astype(np.uint8), near)
-        outside = cv2.erode((coarse < _NEVER).astype(np.uint8), near)
-        band = cv2.resize(1 - inside - outside, mask.shape[::-1], interpolation=cv2.INTER_NEAREST)
         # Off the rim the network is right or wrong as a whole; between is only its doubt.
         out = np.asarray(cv2.LUT(mask, _STRETCH))
-        found = cv2.findNonZero(band)
-        if found is None or not inside.any() or not outside.any():
+        former, self._former = self._former, out
+        coarse = shrunk(mask, self._size)
+        near = np.ones((3, 3), np.uint8)
+        inside = cv2.erode(cv2.threshold(coarse, _CERTAIN, 255, cv2.THRESH_BINARY)[1], near)
+        outside = cv2.erode(cv2.threshold(coarse, _NEVER - 1, 255, cv2.THRESH_BINARY_INV)[1], near)
+        band = cv2.bitwise_not(cv2.bitwise_or(inside, outside))
+        size = mask.shape[1], mask.shape[0]
+        rows, columns = pixels_of_cells(band, size)
+        if not len(rows) or not inside.any() or not outside.any():
             return out
-        columns, rows = found[:, 0].T
-        at = rows * width + columns
-        front, back = self._sides(small, inside, outside)
-        front, back = _sampled((front, back), self._column[columns], self._row[rows])
+        at = rows * size[0] + columns
+        weights, certainty = self._mixing(_planes(shrunk(rgb, self._size)), inside, outside, cv2.dilate(band, near))
+        x, y = self._column[columns], self._row[rows]
+        weights, certainty = interpolated(weights, x, y), interpolated(certainty, x, y)
+        beside = cv2.subtract(rgb.reshape(-1, 3).take(at, axis=0), self._plate.take(at, axis=0), dtype=cv2.CV_32F)
+        mixture = np.einsum("pc,pc->p", weights[:, :3], beside) + weights[:, 3]
         # Between a place that knows both sides and one that does not, what is known counts alone.
-        known = back[:, 3].copy()
-        front /= known[:, None] + np.float32(1e-6)
-        back /= known[:, None] + np.float32(1e-6)
-        behind = self._plate[at] + back[:, :3]
-        across = front[:, :3] - behind
-        length = np.einsum("pc,pc->p", across, across)
-        mixture = np.einsum("pc,pc->p", rgb.reshape(-1, 3)[at] - behind, across) / (length + 1)
-        trust = np.minimum(2 * known, 1) * length / (length + front[:, 3])
+        known = certainty[:, 0] + np.float32(1e-6)
+        mixture /= known
+        trust = np.minimum(2 * known, 1) * certainty[:, 1] / known
         flat = out.reshape(-1)
-        value = flat[at].astype(np.float32)
-        flat[at] = (value + trust * (255 * mixture.clip(0, 1) - value) + np.float32(0.5)).astype(np.uint8)
+        value = flat.take(at).astype(np.float32)
+        value += trust * (255 * np.minimum(np.maximum(mixture, 0), 1) - value)
+        if former is not None and motion is not None:
+            # The matte follows the picture's noise; a share of the former one takes most of that out.
+            before = interpolated(former[..., None], *motion.origins(rows, columns, size))[:, 0]
+            value += np.float32(_CARRIED) * (before - value)
+        flat[at] = (value + np.float32(0.5)).astype(np.uint8)
         return out
 
-    def _sides(self, small: np.ndarray, inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Two float32 [h, w, 4] at the small size: the person's colour close by and the doubt that its variety leaves;
-        the picture's difference from the plate close by, and 1. Both are 0 where one of the sides is not close by."""
+    def _mixing(
+        self, small: np.ndarray, inside: np.ndarray, outside: np.ndarray, wanted: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Two float32 [h, w, C] at the small size, 0 where one of the sides is not close by.
+
+        C = 4: what red, green and blue of a pixel's difference from the plate, and 1, count in its mixture.
+        C = 2: whether both sides are close by (1), and how far their difference tells them apart (0..1).
+
+        Args:
+            small: float32 [3, h, w], the picture.
+            inside, outside: uint8 [h, w], 255 on what is surely person and surely background.
+            wanted: uint8 [h, w], non-zero where the result is looked at.
+        """
         import cv2
 
         side = (2 * _REACH + 1, 2 * _REACH + 1)
-        person, wall = inside.astype(np.float32), outside.astype(np.float32)
-        power = np.einsum("yxc,yxc->yx", small, small)
-        # Sums of four channels at a time, which is what filters are quick at.
-        masked = cv2.merge([*cv2.split(small), power]) * person[..., None]
-        front = np.asarray(cv2.blur(masked, side), np.float32)
-        beside = cv2.merge([*cv2.split(small - self._small_plate), np.ones_like(power)]) * wall[..., None]
-        back = np.asarray(cv2.blur(beside, side), np.float32)
-        share = cv2.blur(person, side)
-        front /= share[..., None] + np.float32(1e-6)
-        front[..., 3] += _COLOR_DEVIATION**2 - np.einsum("yxc,yxc->yx", front[..., :3], front[..., :3])
-        both = (share > _LEAST_SHARE) & (back[..., 3] > _LEAST_SHARE)
-        back /= back[..., 3:] + np.float32(1e-6)
-        back[..., 3] = 1
-        return front * both[..., None], back * both[..., None]
+        cells = np.flatnonzero(wanted)
+
+        def means(planes: list[np.ndarray], mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            """The planes' means over the mask close by, float32 [C, P], and the mask's share [P]."""
+            weight = mask * np.float32(1 / 255)
+            share = cv2.blur(weight, side).ravel()[cells]
+            sums = np.stack([cv2.blur(cv2.multiply(p, weight), side).ravel()[cells] for p in planes])
+            return sums / (share + np.float32(1e-6)), share
+
+        power = cv2.multiply(small[0], small[0]) + cv2.multiply(small[1], small[1]) + cv2.multiply(small[2], small[2])
+        front, front_share = means([*small, power], inside)
+        back, back_share = means(list(small - self._small_plate), outside)
+        both = ((front_share > _LEAST_SHARE) & (back_share > _LEAST_SHARE)).astype(np.float32)
+        doubt = front[3] - (front[:3] ** 2).sum(axis=0) + np.float32(_COLOR_DEVIATION**2)
+        across = front[:3] - self._small_plate.reshape(3, -1)[:, cells] - back
+        length = (across**2).sum(axis=0)
+        across *= both / (length + 1)
+        height, width = wanted.shape
+        weights, certainty = np.zeros((height * width, 4), np.float32), np.zeros((height * width, 2), np.float32)
+        weights[cells] = np.stack([*across, -(across * back).sum(axis=0)], axis=1)
+        certainty[cells] = np.stack([both, both * length / (length + doubt)], axis=1)
+        return weights.reshape(height, width, 4), certainty.reshape(height, width, 2)
 
 
 _STRETCH = np.clip((np.arange(256) - 20) * 255 / (235 - 20), 0, 255).round().astype(np.uint8)
 
 
-def _sampled(pictures: tuple[np.ndarray, ...], x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
-    """Bilinear samples [P, C] of each float32 [h, w, C] at pixel indices."""
-    import cv2
-
-    width = 1 << 10  # remap's rows may hold at most 32767
-    across, down = (np.pad(v, (0, -len(v) % width)).reshape(-1, width) for v in (x, y))
-    sampled = [cv2.remap(p, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for p in pictures]
-    return [s.reshape(-1, s.shape[2])[: len(x)] for s in sampled]
+def _planes(rgb: np.ndarray) -> np.ndarray:
+    """float32 [3, h, w] of uint8 [h, w, 3]."""
+    return np.ascontiguousarray(rgb.transpose(2, 0, 1), np.float32)

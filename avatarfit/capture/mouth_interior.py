@@ -11,7 +11,7 @@ import numpy as np
 
 from avatarfit.capture.face_points import INNER_LIPS, MOUTH_CORNERS, OUTER_LIPS
 
-_FINE = 4
+_FINE = 8
 _REACH, _INSIDE = 0.04, 1.05
 _DARK, _PALE = 0.5, 0.3
 _FEWEST_PIXELS = 10

@@ -99,29 +99,20 @@ class PartModel:
             model = cls(_colors_of(samples, labelled), _places_of(samples, labelled), samples[0].landmarks_px)
         return model
 
-    def head_map(self, sample: Sample) -> np.ndarray:
-        """The map [2, 3] from the reference picture's head to the sample's, at the working size."""
-        return self._heads.to(sample.landmarks_px)
-
-    def scores(self, sample: Sample, head: np.ndarray | None = None) -> np.ndarray:
-        """uint8 [h, w, 4]: how well each pixel fits each of PARTS; what its place forbids is 0.
-
-        Args:
-            sample: the picture.
-            head: `head_map(sample)`, where it is known already.
-        """
+    def scores(self, sample: Sample) -> np.ndarray:
+        """uint8 [h, w, 4]: how well each pixel fits each of PARTS; what its place forbids is 0."""
         import cv2
 
         height, width = sample.person.shape
         # Four scores of a byte each are looked up as one number.
         found = self._packed.take(color_index(sample.rgb)).view(np.uint8).reshape(height, width, len(PARTS))
-        warp = self.head_map(sample) if head is None else head
+        warp = self._heads.to(sample.landmarks_px)
         # The map of places is smooth: its nearest pixel will do.
         places = cv2.warpAffine(
             self.places, warp, (width, height), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
         )
-        found = cv2.blur(cv2.add(found, places), (3, 3))
-        return np.asarray(cv2.subtract(found, bans(sample.landmarks_px, sample.person.shape, _BAN)))
+        fit = cv2.blur(cv2.add(found, places), (3, 3))
+        return np.asarray(cv2.subtract(fit, bans(sample.landmarks_px, sample.person.shape, _BAN)))
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,21 @@ def scaled_map(size: tuple[int, int], other: tuple[int, int]) -> np.ndarray:
     return np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5]])
 
 
+def small_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """(width, height) with `side` pixels on the longer side, but not above `size` and at least 8."""
+    scale = min(1.0, side / max(size))
+    return max(8, round(size[0] * scale)), max(8, round(size[1] * scale))
+
+
+def shrunk(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The picture at a smaller size (width, height), by area; in two steps where that is quicker."""
+    import cv2
+
+    if picture.shape[1] > 2 * size[0] and picture.shape[0] > 2 * size[1]:
+        picture = cv2.resize(picture, (2 * size[0], 2 * size[1]), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+
+
 @functools.lru_cache(maxsize=16)
 def pixel_positions(count: int, other: int) -> np.ndarray:
     """float32 [count]: where the pixels of a row of `count` lie in one of `other`, as indices (centres at 0)."""
@@ -114,18 +129,3 @@ class HeadMapper:
 def head_map(source_px: np.ndarray, target_px: np.ndarray) -> np.ndarray:
     """The map that best takes the rigid ones of the landmarks [478, 2+] of one picture to another's (least squares)."""
     return HeadMapper(source_px).to(target_px)
-
-
-def moved_by_parts(picture: np.ndarray, head: np.ndarray, body: np.ndarray, row: int) -> np.ndarray:
-    """The picture [H, W] moved by the head's map above a row and by the body's from it on."""
-    import cv2
-
-    height, width = picture.shape
-    row = min(max(row, 0), height)
-    parts = []
-    for affine, first, last in ((head, 0, row), (body, row, height)):
-        if first < last:
-            shifted = affine.copy()
-            shifted[1, 2] -= first
-            parts.append(cv2.warpAffine(picture, shifted, (width, last - first), borderMode=cv2.BORDER_REPLICATE))
-    return np.concatenate(parts)

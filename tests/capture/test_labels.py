@@ -20,6 +20,7 @@ from avatarfit.capture.face_points import (
 from avatarfit.capture.labels import Labeller
 from avatarfit.capture.part_model import PartModel, Sample
 from avatarfit.capture.part_zones import Zones, fill_polygon, working_scale
+from avatarfit.capture.picture_motion import Motion
 
 SKIN, SHIRT, WALL, BROWN, BLOND = (200, 150, 120), (60, 70, 160), (90, 160, 90), (40, 30, 25), (150, 115, 70)
 LIP, DARK = (170, 85, 85), (30, 12, 12)
@@ -168,7 +169,8 @@ def test_what_is_undecided_stays_as_it_was() -> None:
     noisy = [np.clip(picture + rng.normal(0, 14, picture.shape), 0, 255).astype(np.uint8) for _ in range(6)]
     model = PartModel.learn([Sample.of(n, landmarks, person) for n in noisy])
     one = Labeller(model)
-    carried = [one.label(n, landmarks, person) for n in noisy]
+    still = Motion(np.zeros((8, 8, 2), np.float32))
+    carried = [one.label(n, landmarks, person, still if k else None) for k, n in enumerate(noisy)]
     fresh = [Labeller(model).label(n, landmarks, person) for n in noisy]
 
     def flicker(labels: list[np.ndarray]) -> float:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from avatarfit.capture.matte import RimMatte
+from avatarfit.capture.picture_motion import Motion
 
 SIDE = 256
 
@@ -70,3 +71,16 @@ def test_pictures_need_not_be_square() -> None:
     picture, wall, true, coarse = (a[60:220, :] for a in scene())
     alpha = RimMatte(np.ascontiguousarray(wall)).refine(np.ascontiguousarray(picture), np.ascontiguousarray(coarse))
     assert rim_error(alpha, true) < 0.09
+
+
+def test_noise_of_still_pictures_is_damped_at_the_rim() -> None:
+    picture, wall, true, coarse = scene()
+    still = Motion(np.zeros((8, 8, 2), np.float32))
+    rng = np.random.default_rng(1)
+    noisy = [np.clip(picture + rng.normal(0, 12, picture.shape), 0, 255).astype(np.uint8) for _ in range(8)]
+    together = RimMatte(wall)
+    carried = [together.refine(p, coarse, still if k else None) for k, p in enumerate(noisy)]
+    single = [RimMatte(wall).refine(p, coarse) for p in noisy]
+    changes = [np.abs(np.diff(np.stack(s[2:]).astype(float), axis=0)).mean() for s in (carried, single)]
+    assert changes[0] < 0.75 * changes[1]
+    assert rim_error(carried[-1], true) < 0.1

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from avatarfit.capture.person_alpha import NETWORK_SIDE_PX, AlphaSteadier, median_of_five
+from avatarfit.capture.person_alpha import NETWORK_SIDE_PX, AlphaSteadier
+from avatarfit.capture.picture_motion import Motion
 
 SIDE = NETWORK_SIDE_PX
-STILL = [np.eye(2, 3)] * 5
+STILL = Motion(np.zeros((8, 8, 2), np.float32))
 
 
 def disc(x: float, y: float = 128, radius: float = 60) -> np.ndarray:
@@ -13,43 +14,39 @@ def disc(x: float, y: float = 128, radius: float = 60) -> np.ndarray:
     return (np.clip(radius - np.hypot(columns - x, rows - y) + 0.5, 0, 1) * 255).astype(np.uint8)
 
 
-def test_exchange_network_is_the_median() -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (5, 50, 60)).astype(np.uint8)
-    np.testing.assert_array_equal(median_of_five(list(pictures)), np.median(pictures, axis=0))
-
-
 def test_equal_still_masks_stay_as_they_are() -> None:
-    mask = disc(128)
-    np.testing.assert_array_equal(AlphaSteadier(SIDE, SIDE).steady([mask] * 5, STILL, STILL, (100, 150)), mask)
+    steadier, mask = AlphaSteadier(SIDE, SIDE), disc(128)
+    for motion in (None, STILL, STILL):
+        np.testing.assert_array_equal(steadier.steady(mask, motion), mask)
 
 
-def test_one_bad_mask_leaves_no_trace() -> None:
-    mask = disc(128)
-    masks = [mask, mask, np.zeros_like(mask), mask, mask]
-    np.testing.assert_array_equal(AlphaSteadier(SIDE, SIDE).steady(masks, STILL, STILL, (100, 150)), mask)
+def test_flicker_of_still_masks_is_damped() -> None:
+    rng = np.random.default_rng(0)
+    steadier, raw, steady = AlphaSteadier(SIDE, SIDE), [], []
+    for k in range(12):
+        raw.append(rng.integers(0, 256, (SIDE, SIDE)).astype(np.uint8))
+        steady.append(steadier.steady(raw[-1], STILL if k else None))
+    change, damped = (np.abs(np.diff(np.stack(s[4:]).astype(float), axis=0)).mean() for s in (raw, steady))
+    assert damped < 0.5 * change
 
 
-def test_motion_is_taken_out_before_the_median() -> None:
-    masks = [disc(128 + 8 * k) for k in range(-2, 3)]
-    maps = [np.array([[1.0, 0, -8 * k], [0, 1, 0]]) for k in range(-2, 3)]
-    out = AlphaSteadier(SIDE, SIDE).steady(masks, maps, maps, (100, 150))
-    assert np.abs(out.astype(int) - disc(128)).max() <= 2
+def test_motion_is_taken_out_before_the_masks_are_mixed() -> None:
+    steadier = AlphaSteadier(SIDE, SIDE)
+    origin = Motion(np.full((SIDE, SIDE, 2), (-8, 0), np.float32))
+    steadier.steady(disc(100))
+    for k in range(1, 5):
+        out = steadier.steady(disc(100 + 8 * k), origin)
+    np.testing.assert_array_equal(out, disc(132))
 
 
-def test_the_body_below_follows_the_torso_and_the_head_its_own_motion() -> None:
-    column = np.zeros((SIDE, SIDE), np.uint8)
-    column[:, 100:140] = 255
-    shifted = np.roll(column, 6, axis=1)
-    masks = [shifted, shifted, column, shifted, shifted]
-    back = [np.array([[1.0, 0, -6], [0, 1, 0]])] * 2
-    torso = [*back, np.eye(2, 3), *back]
-    out = AlphaSteadier(SIDE, SIDE).steady(masks, STILL, torso, (100, 150))
-    np.testing.assert_array_equal(out[200], column[200])
-    np.testing.assert_array_equal(out[20], shifted[20])
+def test_a_picture_without_a_former_one_forgets_what_was() -> None:
+    steadier = AlphaSteadier(SIDE, SIDE)
+    steadier.steady(disc(60))
+    np.testing.assert_array_equal(steadier.steady(disc(180), None), disc(180))
 
 
 def test_the_mask_comes_at_the_clips_size() -> None:
-    out = AlphaSteadier(400, 300).steady([disc(128)] * 5, STILL, STILL, (100, 150))
+    out = AlphaSteadier(400, 300).steady(disc(128))
     assert out.shape == (300, 400)
     assert out[150, 200] == 255
     assert out[5, 5] == 0

@@ -2,15 +2,20 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 
 from avatarfit.capture.face_points import RIGID
 from avatarfit.capture.picture_maps import (
+    HeadMapper,
     between_maps,
     chained,
     head_map,
+    interpolated,
     inverse_map,
-    moved_by_parts,
+    pixels_of_cells,
     resized_map,
+    shrunk,
+    small_size,
 )
 
 FIRST = np.array([[1.1, -0.2, 5.0], [0.15, 0.9, -3.0]])
@@ -54,10 +59,39 @@ def test_maps_are_opencvs() -> None:
     assert np.unravel_index(shifted.argmax(), shifted.shape) == (24, 24)
 
 
-def test_what_is_above_the_row_goes_with_the_head_and_what_is_below_with_the_body() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (40, 50)).astype(np.uint8)
-    head, body = np.array([[1.0, 0, 3], [0, 1, 2]]), np.array([[1.0, 0, -4], [0, 1, 0]])
-    moved = moved_by_parts(picture, head, body, 25)
-    np.testing.assert_array_equal(moved[2:25, 3:], picture[:23, :-3])
-    np.testing.assert_array_equal(moved[25:, :-4], picture[25:, 4:])
-    np.testing.assert_array_equal(moved_by_parts(picture, head, np.eye(2, 3), -5), picture)
+def test_one_mapper_serves_many_heads() -> None:
+    rng = np.random.default_rng(2)
+    source = rng.uniform(50, 150, (478, 3))
+    mapper = HeadMapper(source)
+    for _ in range(3):
+        target = source + rng.normal(0, 5, (478, 3))
+        np.testing.assert_allclose(mapper.to(target), head_map(source, target), atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (70, 50), (16, 12)])
+def test_every_pixel_lies_in_one_cell(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    cells = (rng.random((12, 16)) < 0.3).astype(np.uint8)
+    rows, columns = pixels_of_cells(cells, size)
+    found = np.zeros(size[::-1], int)
+    np.add.at(found, (rows, columns), 1)
+    y, x = np.mgrid[: size[1], : size[0]]
+    expected = cells[((y + 0.5) * 12 / size[1]).astype(int), ((x + 0.5) * 16 / size[0]).astype(int)]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_interpolation_is_exact_on_a_plane_at_any_number_of_points() -> None:
+    y, x = np.mgrid[:30, :40].astype(np.float32)
+    picture = np.stack([2 * x - y, x + 3 * y], axis=2)
+    rng = np.random.default_rng(0)
+    for count in (1, 1024, 3000):
+        across, down = rng.uniform(0, 39, count).astype(np.float32), rng.uniform(0, 29, count).astype(np.float32)
+        expected = np.stack([2 * across - down, across + 3 * down], axis=1)
+        np.testing.assert_allclose(interpolated(picture, across, down), expected, atol=0.15)  # 1/32 pixel steps
+
+
+def test_shrinking_in_two_steps_is_the_area_average() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)
+    assert small_size((128, 96), 32) == (32, 24)
+    expected = picture.reshape(24, 4, 32, 4, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(shrunk(picture, (32, 24)), expected, atol=1)
