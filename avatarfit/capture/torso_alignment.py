@@ -23,7 +23,6 @@ _STEP_DEVIATION = 0.004
 _STILL = 0.008
 _MARGIN = 12
 _ENOUGH_PIXELS = 3000
-_NO_MATRIX = np.zeros((0, 0), np.float32)
 
 
 def locally_normalised(gray: np.ndarray, radius_px: float) -> np.ndarray:
@@ -41,6 +40,12 @@ def locally_normalised(gray: np.ndarray, radius_px: float) -> np.ndarray:
     # The box filter's running sums leave a trace below zero where a flat part follows a lively one.
     spread = np.sqrt(np.maximum(local_mean(centred * centred), 0))
     return np.asarray(centred / (spread + _FLOOR_LEVELS), np.float32)
+
+
+def _one_in(count: int, shape: tuple[int, ...]) -> np.ndarray:
+    """bool [H, W]: every `count`th pixel, in slanting rows that spread them well."""
+    rows, columns = np.indices(shape)
+    return np.asarray((columns + round(0.382 * count) * rows) % count == 0)
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,10 @@ class TorsoAligner:
         self._down[1, 2] -= self._first
         self._up = inverse_map(self._down)
         wanted = wanted[self._first :]
-        if wanted.sum() > 2 * _ENOUGH_PIXELS:
-            wanted = wanted & (np.indices(wanted.shape).sum(axis=0) % 2 == 0)
+        thinning = max(1, int(wanted.sum()) // _ENOUGH_PIXELS)
+        wanted = wanted & _one_in(thinning, wanted.shape)
+        # Neighbours tell much the same; what is left out is told by those that stay.
+        self._independent = _INDEPENDENT * max(1.0, thinning / 2)
         self._rows, self._columns = np.nonzero(wanted)
         self._length = max(self._size) / 4
         if not len(self._rows):
@@ -97,8 +104,8 @@ class TorsoAligner:
         # Derivatives by the linear part (scaled by the length) and the shift.
         self._steepest = np.stack([across * x, across * y, across, down * x, down * y, down], axis=1).astype(np.float32)
         self._steepest_t = np.ascontiguousarray(self._steepest.T)
-        self._wanted = np.flatnonzero(wanted)
         self._values = self._template[wanted]
+        self._grid = np.stack([self._columns, self._rows, np.ones_like(self._rows)]).astype(np.float32)
 
     @property
     def pixel_count(self) -> int:
@@ -125,27 +132,25 @@ class TorsoAligner:
         affine, former = self._inside(start_px), self._inside(former_px)
         error = np.zeros(0, np.float32)
         knee = 2 * _KNEE
+        # Priors on the linear part: near the former picture's, and not far from none.
+        length2 = self._length**2
+        near, plain = 1 / (_STEP_DEVIATION**2 * length2), 1 / (_IDENTITY_DEVIATION**2 * length2)
+        aim = (near * former[:, :2] + plain * np.eye(2)) / (near + plain)
+        stiffness = np.diag([near + plain, near + plain, 0.0] * 2) + 1e-9 * np.eye(6)
         for _ in range(_ITERATIONS):
-            warped = cv2.warpAffine(
-                picture, affine, self._band, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=(1e3,)
-            )
-            error = warped.ravel()[self._wanted] - self._values
-            weight = _INDEPENDENT / np.square(1 + np.square(error * np.float32(1 / knee))) / np.float32(_KNEE**2)
+            error = self._sampled(picture, affine) - self._values
+            weight = error * np.float32(1 / knee)
+            weight *= weight
+            weight += 1
+            weight *= weight
+            weight = np.float32(self._independent / _KNEE**2) / weight
             weight[error > 50] = 0  # outside the picture
             scaled = self._steepest_t * weight
-            # OpenCV's product, for numpy's would wake BLAS's threads at every step.
-            normal = cv2.gemm(scaled, self._steepest, 1, _NO_MATRIX, 0).astype(np.float64)
-            right = cv2.gemm(scaled, error[:, None], 1, _NO_MATRIX, 0)[:, 0].astype(np.float64)
-            # Priors on the linear part: near the former picture's, and not far from none.
-            for target, deviation in ((former[:, :2], _STEP_DEVIATION), (np.eye(2), _IDENTITY_DEVIATION)):
-                precision = 1 / (deviation * self._length) ** 2
-                gap = (affine[:, :2] - target) * self._length
-                for row in range(2):
-                    for column in range(2):
-                        k = 3 * row + column
-                        normal[k, k] += precision
-                        right[k] += precision * gap[row, column]
-            step = cv2.solve(normal + 1e-9 * np.eye(6), right, flags=cv2.DECOMP_CHOLESKY)[1].reshape(2, 3)
+            normal = (scaled @ self._steepest).astype(np.float64)
+            right = (scaled @ error).astype(np.float64)
+            pull = np.zeros((2, 3))
+            pull[:, :2] = (near + plain) * self._length * (affine[:, :2] - aim)
+            step = cv2.solve(normal + stiffness, right + pull.ravel(), flags=cv2.DECOMP_CHOLESKY)[1].reshape(2, 3)
             change = np.eye(2, 3)
             change[:, :2] += step[:, :2] / self._length
             change[:, 2] = self._middle + step[:, 2] - (change[:, :2] * self._middle).sum(axis=1)
@@ -154,6 +159,13 @@ class TorsoAligner:
             if np.abs(step).max() < _STILL:
                 break
         return Alignment(chained(chained(self._down, affine), self._up), float((np.abs(error) < _KNEE).mean()))
+
+    def _sampled(self, picture: np.ndarray, affine: np.ndarray) -> np.ndarray:
+        """float32 [P]: the picture where the map takes the reference's pixels; far from all values outside of it."""
+        import cv2
+
+        x, y = affine.astype(np.float32) @ self._grid
+        return np.asarray(cv2.remap(picture, x[None], y[None], cv2.INTER_LINEAR, borderValue=(1e3,)))[0]
 
     def _inside(self, affine_px: np.ndarray) -> np.ndarray:
         return chained(chained(self._up, affine_px), self._down)
