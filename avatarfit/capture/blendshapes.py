@@ -223,9 +223,21 @@ def blinks(names: tuple[str, ...] | list[str], values: np.ndarray) -> np.ndarray
     Raises:
         ValueError: eyeBlinkLeft or eyeBlinkRight is not among the names.
     """
+    closure = eye_closure(names, values)
+    return closure > blink_threshold(closure) if len(closure) else np.zeros(0, bool)
+
+
+def eye_closure(names: tuple[str, ...] | list[str], values: np.ndarray) -> np.ndarray:
+    """The mean of both eyes' eyeBlink, float [T].
+
+    Raises:
+        ValueError: eyeBlinkLeft or eyeBlinkRight is not among the names.
+    """
     columns = [list(names).index(f"eyeBlink{side}") for side in _SIDES]
-    closure = values[:, columns].mean(axis=1)
-    if not len(closure):
-        return np.zeros(0, bool)
+    return np.asarray(values[:, columns].mean(axis=1))
+
+
+def blink_threshold(closure: np.ndarray) -> float:
+    """The closure [T], at least one frame, above which `blinks` calls the eyes closed."""
     rest = float(np.median(closure))
-    return np.asarray(closure > rest + _CLOSED * (_full(closure, rest, 0.6) - rest))
+    return rest + _CLOSED * (_full(closure, rest, 0.6) - rest)
