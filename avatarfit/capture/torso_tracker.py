@@ -12,6 +12,7 @@ from avatarfit.capture.torso_registration import TorsoRegistrar
 _AGREEING = 0.2
 _FEWEST_PIXELS = 300
 _SLACK = 0.08
+_LOST = 0.6  # of noise, half fits
 _FORGETTING = 0.05
 
 
@@ -58,7 +59,7 @@ class TorsoTracker:
             if corners.agreeing > _AGREEING:
                 again = self._aligner.align(gray, corners.affine_px, former)
                 aligned = again if aligned is None or again.agreeing > aligned.agreeing else aligned
-            elif aligned is None or aligned.agreeing < 0.5 * self._usual:
+            elif aligned is None or aligned.agreeing < _LOST * self._usual:
                 self._place = TorsoPlace(former, False)
                 return self._place
         self._usual += _FORGETTING * (aligned.agreeing - self._usual)
