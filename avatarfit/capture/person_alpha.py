@@ -9,7 +9,7 @@ from avatarfit.capture.picture_motion import Motion
 NETWORK_SIDE_PX = 256
 """The network's own picture size; its mask holds no finer detail."""
 
-_CARRIED = 0.5
+_CARRIED = 0.7
 
 
 class PersonSegmenter:
