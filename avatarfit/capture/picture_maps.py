@@ -65,26 +65,32 @@ def pixel_positions(count: int, other: int) -> np.ndarray:
 
 
 def pixels_of_cells(cells: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns, int64 [P] each, of a picture of `size` (W, H) whose pixels lie in the chosen ones of coarser
-    cells [h, w]."""
-    height, width = cells.shape
-    if size == (width, height):
-        rows, columns = np.divmod(np.flatnonzero(cells), width)
+    """Rows and columns, int32 [P] each, of a picture of `size` (W, H) whose pixels' centres lie in the chosen ones of
+    coarser cells [h, w]."""
+    rows, columns, whole = _pixels_of_all_cells((cells.shape[1], cells.shape[0]), size)
+    chosen = np.flatnonzero(cells)
+    rows, columns = rows.take(chosen, axis=0).ravel(), columns.take(chosen, axis=0).ravel()
+    if whole:
         return rows, columns
-    down, across = np.divmod(np.flatnonzero(cells), width)
+    there = rows >= 0
+    return rows[there], columns[there]
+
+
+@functools.lru_cache(maxsize=4)
+def _pixels_of_all_cells(cells: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Rows and columns, int32 [h w, most pixels in a cell], -1 where a cell has fewer; whether none has fewer."""
     # The first pixel whose centre lies in a cell.
-    first_row, first_column = (
-        np.ceil(np.arange(n + 1) * (full / n) - 0.5).astype(np.int64)
-        for n, full in ((height, size[1]), (width, size[0]))
-    )
-    tall, wide = int(np.diff(first_row).max(initial=1)), int(np.diff(first_column).max(initial=1))
-    shape = len(down), tall, wide
-    rows = np.broadcast_to((first_row[down][:, None] + np.arange(tall))[:, :, None], shape)
-    columns = np.broadcast_to((first_column[across][:, None] + np.arange(wide))[:, None, :], shape)
-    if size[1] % height == 0 and size[0] % width == 0:
-        return rows.ravel(), columns.ravel()
-    inside = (rows < first_row[down + 1][:, None, None]) & (columns < first_column[across + 1][:, None, None])
-    return rows[inside], columns[inside]
+    firsts = [
+        np.ceil(np.arange(n + 1) * (full / n) - 0.5).astype(np.int32) for n, full in zip(cells, size, strict=True)
+    ]
+    column, row = (f[:-1, None] + np.arange(np.diff(f).max(), dtype=np.int32) for f in firsts)
+    column, row = (np.where(v < f[1:, None], v, -1) for v, f in zip((column, row), firsts, strict=True))
+    shape = cells[1], cells[0], row.shape[1], column.shape[1]
+    rows = np.broadcast_to(row[:, None, :, None], shape).reshape(cells[0] * cells[1], -1)
+    columns = np.broadcast_to(column[None, :, None, :], shape).reshape(cells[0] * cells[1], -1)
+    missing = (rows < 0) | (columns < 0)
+    rows, columns = (np.where(missing, -1, v).astype(np.int32) for v in (rows, columns))
+    return rows, columns, not missing.any()
 
 
 def interpolated(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
