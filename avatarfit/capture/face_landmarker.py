@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avatarfit.capture.face_mesh import Face, face_size_px
+from avatarfit.capture.face_mesh import Face, face_size_px, without_crop_shift
 from avatarfit.contracts import FileFormatError
 from avatarfit.contracts.motion import LANDMARK_COUNT
 
@@ -26,6 +26,7 @@ BUNDLE_BLENDSHAPES = (
 # fmt: on
 
 _STEP_MS = 20
+_NETWORK_SIDE_PX = 256
 
 
 class FaceLandmarkerTracker:
@@ -71,7 +72,7 @@ class FaceLandmarkerTracker:
             score = {s.category_name: s.score for s in shapes}
             values = np.array([score[name] for name in BUNDLE_BLENDSHAPES], np.float32)
             if points.shape == (LANDMARK_COUNT, 3) and np.isfinite(points).all() and np.isfinite(values).all():
-                faces.append(Face(points * scale, values))
+                faces.append(Face(without_crop_shift(points * scale, _NETWORK_SIDE_PX), values))
         return sorted(faces, key=lambda face: face_size_px(face.landmarks_px), reverse=True)
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from avatarfit.capture.face_registration import (
     pose_distance_state,
     spread_pictures,
 )
+from avatarfit.capture.head_frame import prior_shape_cm
 from avatarfit.capture.pose_refinement import spread_correction
 from avatarfit.capture.pose_solver import RigidSolution
 from avatarfit.capture.pose_structure import KNEES_PX, Sightings, point_deviations, solve_structure
@@ -68,7 +69,9 @@ def solve_keyframes(
     own = np.searchsorted(frames, key_frames)
     spots_px = landmarks_px[key_frames][:, RIGID, :2].astype(np.float64)
     rotation, translation = solution.rotation[frames], solution.translation_cm[frames]
-    points = _on_shape(spots_px, solution.shape_cm, rotation[own], translation[own], camera).reshape(-1, 3)
+    # Depth from the network's own shape: the solution's is flatter, as the turns that the network sees are too small.
+    prior = _on_shape(spots_px, prior_shape_cm(landmarks_px), rotation[own], translation[own], camera).reshape(-1, 3)
+    points = prior
     # The second time with places expected by what the first found.
     for knees_px, several in zip(KNEES_PX, _KEYS_A_PICTURE, strict=True):
         now = pose_distance_state(rotation, translation)
@@ -77,7 +80,9 @@ def solve_keyframes(
         chosen = np.where(own[chosen] == np.arange(len(frames))[:, None], -1, chosen)
         found = _matches(pictures, keys, chosen, rotation, translation, camera)
         seen = Sightings.of(own, spots_px, chosen, found, 1 / scale)
-        rotation, translation, points, error = solve_structure(rotation, translation, points, seen, camera, knees_px)
+        rotation, translation, points, error = solve_structure(
+            rotation, translation, points, seen, camera, knees_px, prior
+        )
         deviation = point_deviations(error, seen, len(points), 1 / scale).reshape(spots_px.shape[:2])
     moved = spread_correction(solution, state, frames, rotation, translation)
     now = pose_distance_state(moved.rotation, moved.translation_cm)

@@ -20,7 +20,7 @@ MATCH_DEVIATION = 0.25
 """Noise of one match, in pixels of a face with its outer eye corners 134 px apart."""
 
 _OWN_DEVIATION = 0.1
-_POINT_DEVIATION_CM = 0.6
+_POINT_DEVIATION_CM = 0.5
 _POSE_DEVIATION = np.array([0.08] * 3 + [1.0, 1.0, 3.0])
 KNEES_PX = ((4.0, 3.0, 2.0, 1.5, 1.0, 0.8), (2.0, 1.5, 1.0, 0.8, 0.7, 0.7, 0.7, 0.7))
 """Beyond which error a sighting counts for little, step by step: from poses that landmarks gave; from better ones."""
@@ -71,22 +71,24 @@ class Sightings:
 
 def solve_structure(
     rotation: np.ndarray, translation_cm: np.ndarray, points_cm: np.ndarray, seen: Sightings, camera: Camera,
-    knees_px: tuple[float, ...] = KNEES_PX[0] + KNEES_PX[1],
+    knees_px: tuple[float, ...] = KNEES_PX[0] + KNEES_PX[1], prior_cm: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Poses and points that explain the sightings.
 
     Args:
         rotation, translation_cm: float [S, 3, 3] and [S, 3], the poses so far; held to weakly.
-        points_cm: float [P, 3], head frame, the points so far; held to within 6 mm.
+        points_cm: float [P, 3], head frame, the points so far.
         seen: the sightings.
         camera: held fixed.
         knees_px: one Levenberg-Marquardt step for each.
+        prior_cm: float [P, 3], what the points are held to, within 5 mm; where they start when it is not given.
 
     Returns:
         rotation, translation_cm, points_cm, and the error of every sighting, [M, 2] pixels.
     """
     pose_count, point_count = len(rotation), len(points_cm)
-    start_rotation, start_translation, prior = rotation, translation_cm, points_cm
+    start_rotation, start_translation = rotation, translation_cm
+    prior = points_cm if prior_cm is None else prior_cm
     rotation, translation, points = rotation.copy(), translation_cm.copy(), points_cm.copy()
     by_picture = [np.flatnonzero(seen.picture == k) for k in range(pose_count)]
     point_precision, pose_precision = 1 / _POINT_DEVIATION_CM**2, 1 / _POSE_DEVIATION**2
