@@ -43,11 +43,12 @@ class Labeller:
         import cv2
 
         size = person.shape[1], person.shape[0]
-        scores = self._model.scores(Sample.of(rgb, landmarks_px, person))
+        sample = Sample.of(rgb, landmarks_px, person)
+        scores = self._model.scores(sample)
         if self._former is not None and motion is not None:
             scores = cv2.addWeighted(scores, 1 - _CARRIED, motion.moved(self._former), _CARRIED, 0)
         self._former = scores
-        labels = _best_at(scores, size)
+        labels = _best_at(scores, sample.person, size)
         mouth = mouth_interior(rgb, landmarks_px)
         if mouth is not None:
             rows, columns, inside = mouth
@@ -56,8 +57,9 @@ class Labeller:
         return np.asarray(cv2.bitwise_and(labels, cv2.threshold(person, 127, 255, cv2.THRESH_BINARY)[1]))
 
 
-def _best_at(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H, W]: the best labels of the scores [h, w, 4] brought to size (W, H) by linear interpolation.
+def _best_at(scores: np.ndarray, person: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [H, W]: the best labels of the scores [h, w, 4] brought to size (W, H) by linear interpolation, where
+    `person` [h, w] is not 0.
 
     Where a pixel and its eight neighbours agree, so does everything between them: only the rest is interpolated.
     """
@@ -68,6 +70,7 @@ def _best_at(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return small
     around = np.ones((3, 3), np.uint8)
     border = cv2.compare(cv2.dilate(small, around), cv2.erode(small, around), cv2.CMP_NE)
+    border = cv2.min(border, person)
     labels = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_NEAREST))
     rows, columns = pixels_of_cells(border, size)
     if len(rows):

@@ -61,15 +61,15 @@ class RimMatte:
         if not len(rows) or not inside.any() or not outside.any():
             return out
         at = rows * size[0] + columns
-        weights, certainty = self._mixing(_planes(shrunk(rgb, self._size)), inside, outside, cv2.dilate(band, near))
+        weights, rest = self._mixing(_planes(shrunk(rgb, self._size)), inside, outside, cv2.dilate(band, near))
         x, y = self._column[columns], self._row[rows]
-        weights, certainty = interpolated(weights, x, y), interpolated(certainty, x, y)
+        weights, rest = interpolated(weights, x, y), interpolated(rest, x, y)
         beside = cv2.subtract(rgb.reshape(-1, 3).take(at, axis=0), self._plate.take(at, axis=0), dtype=cv2.CV_32F)
-        mixture = np.einsum("pc,pc->p", weights[:, :3], beside) + weights[:, 3]
+        mixture = (weights * beside) @ np.ones(3, np.float32) + rest[:, 0]
         # Between a place that knows both sides and one that does not, what is known counts alone.
-        known = certainty[:, 0] + np.float32(1e-6)
+        known = rest[:, 1] + np.float32(1e-6)
         mixture /= known
-        trust = np.minimum(2 * known, 1) * certainty[:, 1] / known
+        trust = np.minimum(2 * known, 1) * rest[:, 2] / known
         flat = out.reshape(-1)
         value = flat.take(at).astype(np.float32)
         value += trust * (255 * np.minimum(np.maximum(mixture, 0), 1) - value)
@@ -83,10 +83,10 @@ class RimMatte:
     def _mixing(
         self, small: np.ndarray, inside: np.ndarray, outside: np.ndarray, wanted: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Two float32 [h, w, C] at the small size, 0 where one of the sides is not close by.
+        """Two float32 [h, w, 3] at the small size, 0 where one of the sides is not close by.
 
-        C = 4: what red, green and blue of a pixel's difference from the plate, and 1, count in its mixture.
-        C = 2: whether both sides are close by (1), and how far their difference tells them apart (0..1).
+        The first is what red, green and blue of a pixel's difference from the plate count in its mixture. The second is
+        what is added to that, whether both sides are close by (1), and how far they can be told apart (0..1).
 
         Args:
             small: float32 [3, h, w], the picture.
@@ -114,10 +114,10 @@ class RimMatte:
         length = (across**2).sum(axis=0)
         across *= both / (length + 1)
         height, width = wanted.shape
-        weights, certainty = np.zeros((height * width, 4), np.float32), np.zeros((height * width, 2), np.float32)
-        weights[cells] = np.stack([*across, -(across * back).sum(axis=0)], axis=1)
-        certainty[cells] = np.stack([both, both * length / (length + doubt)], axis=1)
-        return weights.reshape(height, width, 4), certainty.reshape(height, width, 2)
+        weights, rest = (np.zeros((height * width, 3), np.float32) for _ in range(2))
+        weights[cells] = across.T
+        rest[cells] = np.stack([-(across * back).sum(axis=0), both, both * length / (length + doubt)], axis=1)
+        return weights.reshape(height, width, 3), rest.reshape(height, width, 3)
 
 
 _STRETCH = np.clip((np.arange(256) - 20) * 255 / (235 - 20), 0, 255).round().astype(np.uint8)

@@ -100,9 +100,10 @@ class MotionFinder:
             between_maps(was_head, head), between_maps(was_body, body), seam_px, size, small.shape[::-1]
         )
         beyond = self._flow.calc(small, former, np.empty(0, np.float32)) - by_maps
-        power = cv2.blur(np.einsum("yxc,yxc->yx", beyond, beyond), (_AROUND, _AROUND))
-        noise = (_NOISE_PX_AT_512 * max(small.shape) / 512) ** 2
-        return Motion(by_maps + beyond * (power / (power + np.float32(noise)))[..., None])
+        across, down = cv2.split(beyond)
+        power = cv2.blur(across * across + down * down, (_AROUND, _AROUND))
+        share = power / (power + np.float32((_NOISE_PX_AT_512 * max(small.shape) / 512) ** 2))
+        return Motion(cv2.add(by_maps, cv2.multiply(beyond, cv2.merge([share, share]))))
 
 
 def _shift_of_maps(
