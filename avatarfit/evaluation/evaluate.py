@@ -1,97 +1,69 @@
-"""How much an avatar looks like its person: frames it has never seen, rendered with their measured motion."""
+"""How much an avatar looks, moves and speaks like its person: frames it has never seen, against the clip's own."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from avatarfit.compositing import composite
-from avatarfit.contracts import Camera, InputError, Motion
+from avatarfit.compositing import composite, to_uint8
+from avatarfit.contracts import AvatarfitError, InputError, Motion, SoundError
 from avatarfit.contracts.events import Finished, Listener, Note, Progress, Started, silent
 from avatarfit.evaluation.baselines import MeanPicture, motion_features, nearest_frames
+from avatarfit.evaluation.clip_view import ClipView, check_same_landmarks, evenly, measured_motion
+from avatarfit.evaluation.composites import COMPOSITES, composed
+from avatarfit.evaluation.definitions import definitions
+from avatarfit.evaluation.driven import CLOSED_PERCENTILE, driven_mouth, latency, mouth_figures
+from avatarfit.evaluation.lip_sound import Sound
+from avatarfit.evaluation.metrics import ms_ssim_scales
+from avatarfit.evaluation.motion_pass import MotionFigures, MotionPass
+from avatarfit.evaluation.perceptual import perceptual_distance
 from avatarfit.evaluation.pictures import PictureLog
-from avatarfit.evaluation.regions import mouth_box, person_mask
+from avatarfit.evaluation.regions import mouth_box
 from avatarfit.evaluation.scores import Scores, Truth
+from avatarfit.evaluation.split import Split, runs, split_of
+from avatarfit.model.rig import lip_aperture_cm
 
 if TYPE_CHECKING:
     from avatarfit.capture.clip_folder import ClipFolder
     from avatarfit.model.avatar import Avatar
+    from avatarfit.rendering.gaussian_renderer import GaussianRenderer
 
 TRAIN_SAMPLE = 100
-
-DEFINITIONS = {
-    "truth": "the clip's frames resized to the avatar's size by area averaging (OpenCV INTER_AREA), 8 bit",
-    "render": "straight float pictures over the avatar's plate, before any encoding, with the clip's measured motion",
-    "split": "held out is the last 1/11 of the kept frames; train is an even sample of the frames before it",
-    "psnr_db": "mean over frames of each frame's PSNR on sRGB-coded values in [0, 1]; equal pictures count as 100 dB",
-    "ssim": "mean over frames; Wang et al. 2004, Gaussian 11x11 of sigma 1.5, per RGB channel, whole windows only",
-    "person": "pixels whose person alpha is above 1/2; square error averaged over them; SSIM map averaged over them",
-    "mouth": "square around the outer lip contour, side 1.4 times the contour's longer side",
-    "whole_frame": "all pixels",
-    "baseline_mean": "every held-out frame answered by the mean training frame",
-    "baseline_nearest": "every held-out frame answered by the training frame nearest in face landmarks and torso, px",
-}
+STAGE = "evaluate"
 
 
-class _Clip:
-    """A clip folder seen at the avatar's size."""
+@dataclass
+class _Judgement:
+    """All that one evaluation holds while it runs."""
 
-    def __init__(self, clip: ClipFolder, camera: Camera) -> None:
-        self.clip, self.width, self.height = clip, camera.width_px, camera.height_px
-        try:
-            clip.camera.resized(camera.width_px, camera.height_px)
-        except ValueError as cause:
-            raise InputError(
-                f"the clip is {clip.camera.width_px}x{clip.camera.height_px} px and the avatar "
-                f"{camera.width_px}x{camera.height_px} px",
-                "one aspect ratio",
-                "give the clip folder that the avatar was fitted from",
-            ) from cause
-        self._scale = np.array([self.width / clip.camera.width_px, self.height / clip.camera.height_px])
+    avatar: Avatar
+    clip: ClipFolder
+    view: ClipView
+    split: Split
+    motion: Motion
+    renderer: GaussianRenderer
+    held_out: list[int]
+    consecutive: list[int]
+    train: list[int]
+    scores: dict[str, Scores]
+    log: PictureLog
+    on_event: Listener
+    notes: list[str] = field(default_factory=list)
+    picture_seconds: list[float] = field(default_factory=list)
 
-    def _resize(self, picture: np.ndarray) -> np.ndarray:
-        import cv2
-
-        if picture.shape[:2] == (self.height, self.width):
-            return picture
-        return cv2.resize(picture, (self.width, self.height), interpolation=cv2.INTER_AREA)
-
-    def frames(self, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
-        """(index, uint8 [H, W, 3]) of kept frames."""
-        for index, frame in enumerate(self.clip.frames(start, stop), start):
-            yield index, self._resize(frame.rgb)
-
-    def truths(self, start: int, stop: int, wanted: set[int]) -> Iterator[tuple[int, np.ndarray, Truth | None]]:
-        """(index, picture, truth) of kept frames; truth is given for the wanted ones."""
-        masks = self.clip.masks(start, stop)
-        for (index, rgb), (alpha, _) in zip(self.frames(start, stop), masks, strict=True):
-            truth = None
-            if index in wanted:
-                points = np.asarray(self.clip.landmarks_px[index], np.float64)[:, :2] * self._scale
-                truth = Truth(rgb, person_mask(self._resize(alpha)), mouth_box(points, self.width, self.height))
-            yield index, rgb, truth
-
-
-def _evenly(start: int, stop: int, count: int | None) -> list[int]:
-    total = stop - start
-    if count is None or count >= total:
-        return list(range(start, stop))
-    return [start + (2 * k + 1) * total // (2 * count) for k in range(count)]
-
-
-def measured_motion(avatar: Avatar, clip: ClipFolder) -> Motion:
-    """The clip's motion in the avatar's own rig: as stored where the rigs are equal, else encoded anew."""
-    motion = clip.motion()
-    mine, theirs = avatar.rig.to_tensors(), clip.rig().to_tensors()
-    if mine.keys() == theirs.keys() and all(np.array_equal(mine[k], theirs[k]) for k in mine):
-        return motion
-    face = avatar.rig.encode(np.asarray(clip.landmarks_cm))
-    return Motion(motion.pts_seconds, face, motion.head, motion.torso)
+    def picture(self, index: int) -> np.ndarray:
+        """Frame `index` of the avatar over its plate, float [H, W, 3]."""
+        began = time.perf_counter()
+        picture = composite(self.renderer.render(self.motion, index), self.avatar.plate)
+        self.picture_seconds.append(time.perf_counter() - began)
+        return picture
 
 
 def evaluate_avatar(
@@ -100,99 +72,243 @@ def evaluate_avatar(
     *,
     frames_limit: int | None = None,
     pictures_dir: str | Path | None = None,
+    report_dir: str | Path | None = None,
+    split: str | None = None,
+    syncnet: str | Path | None = None,
+    pictures_only: bool = False,
     backend: str = "auto",
     on_event: Listener = silent,
 ) -> dict[str, Any]:
-    """Judge an avatar on the clip it was fitted from; see `DEFINITIONS` for what each figure means.
+    """Judge an avatar on the clip it was fitted from; see `definitions` for what each figure means.
 
-    One frame is in memory at a time; the training frames that the nearest-frame baseline needs wait in a temporary
+    A few frames are in memory at a time; the training frames that the nearest-frame baseline needs wait in a temporary
     file that is gone afterwards.
 
     Args:
         avatar: to be judged.
         clip: its clip folder.
-        frames_limit: judge this many held-out and at most as many training frames, evenly spaced; None: all held-out
-            ones and 100 training ones.
+        frames_limit: judge the pictures of this many held-out and at most as many training frames, evenly spaced, and
+            what moves on the first so many held-out frames; None: all held-out ones and 100 training ones.
         pictures_dir: where to put pictures "truth | render | error x 4" of some frames and of the worst; None: nowhere.
+        report_dir: where to put evaluation.html, evaluation.json and evaluation.mp4; None: nowhere.
+        split: "last" or "blocks" to insist on one; None takes what the avatar was fitted with.
+        syncnet: weights of SyncNet, for Sync-C and Sync-D; None leaves them out.
+        pictures_only: leave out all that is tracked, heard or driven.
         backend: of the renderer.
 
     Returns:
-        `{person, mouth, whole_frame: {psnr_db, ssim}}` on the held-out frames; the same under `train`, `baseline_mean`
-        and `baseline_nearest`; `frames`, `size`, `worst_frames`, `definitions`.
+        JSON-able. `{person, head, mouth, whole_frame: {psnr_db, ssim, ...}}` of full synthesis on the held-out frames;
+        the same under `train`, `baseline_mean`, `baseline_nearest`, and of each composite under `composites`;
+        `found_landmarks`, `neck_seam`, `pose_jitter`, `temporal_flicker`, `silence_leakage`, `lip_sound_offset`,
+        `driven`, `latency`, `sync` where they could be measured; `split`, `frames`, `size`, `worst_frames`, `notes`,
+        `per_frame`, `definitions`.
 
     Raises:
-        InputError: the clip is too short to hold frames out, has another aspect ratio than the avatar, or its landmarks
-            are another network's.
+        InputError: the clip is too short to hold frames out, has another aspect ratio than the avatar, its landmarks
+            are another network's, or the avatar has seen the frames of the split that was asked for.
+        FileFormatError: the avatar's split or the SyncNet file is damaged.
     """
     from avatarfit.rendering.gaussian_renderer import GaussianRenderer
 
     began = time.perf_counter()
-    view = _Clip(clip, avatar.camera)
-    mine, theirs = avatar.made.get("landmarks"), clip.manifest["landmarks"]
-    if mine is not None and mine != theirs:
-        raise InputError(
-            f"the avatar was fitted with landmarks of {mine}, and the clip folder's are of {theirs}",
-            "landmarks of one network, for those of two differ by some pixels",
-            "capture the clip with the avatar's landmarker (--landmarker), or fit the avatar again",
-        )
-    train_count, total = clip.train_count, len(clip)
-    if total - train_count < 1 or train_count < 2:
+    view = ClipView(clip, avatar.camera)
+    check_same_landmarks(avatar, clip)
+    total = len(clip)
+    chosen = split_of(avatar.made, total, clip.train_count, split)
+    held_out = evenly(chosen, True, frames_limit)
+    train = evenly(chosen, False, min(frames_limit or TRAIN_SAMPLE, TRAIN_SAMPLE))
+    if not held_out or len(train) < min(2, total):
         raise InputError(f"the clip has {total} usable frames", "at least 11", "record a longer clip")
-    held_out = _evenly(train_count, total, frames_limit)
-    train = _evenly(0, train_count, min(frames_limit or TRAIN_SAMPLE, TRAIN_SAMPLE))
-    motion = measured_motion(avatar, clip)
-    features = motion_features(clip.landmarks_px, motion.torso, clip.camera)
-    nearest = nearest_frames(features, features[:train_count])
-    renderer = GaussianRenderer(avatar.gaussians, avatar.camera, backend=backend)
-    scores = {name: Scores() for name in ("held_out", "train", "baseline_mean", "baseline_nearest")}
-    log = PictureLog(pictures_dir, held_out)
+    network = None
+    if syncnet is not None:
+        from avatarfit.evaluation.syncnet import load_syncnet
 
-    stage = "evaluate"
-    on_event(Started(stage, total))
+        network = load_syncnet(Path(syncnet))
+    distance, said = perceptual_distance()
+    names = ("train", "baseline_mean", "baseline_nearest")
+    boxes = [mouth_box(view.landmarks_px(k), view.width, view.height) for k in held_out]
+    side = min(min(right - left, bottom - top) for left, top, right, bottom in boxes)
+    scales = ms_ssim_scales(side, side)
+    scores = {name: Scores() for name in names} | {name: Scores(scales, distance) for name in COMPOSITES}
+    job = _Judgement(
+        avatar, clip, view, chosen, measured_motion(avatar, clip),
+        GaussianRenderer(avatar.gaussians, avatar.camera, backend=backend), held_out,
+        [] if pictures_only else evenly(chosen, True, None)[:frames_limit], train, scores,
+        PictureLog(pictures_dir, held_out, keep=report_dir is not None), on_event, [said],
+    )  # fmt: skip
+    on_event(Started(STAGE, total))
+    report = None if report_dir is None else Path(report_dir)
+    if report is not None:
+        report.mkdir(parents=True, exist_ok=True)
+    sound = None if pictures_only else _sound_of(clip)
+    video = report / "evaluation.mp4" if report is not None and job.consecutive else None
+    # The small systems that are solved here are no work for several threads, which wait for each other.
+    with (
+        threadpool_limits(1, "blas"),
+        MotionPass(view, job.motion.head, avatar.camera, sound, network, video) as motion_pass,
+    ):
+        _look(job, motion_pass if job.consecutive else None)
+        moving = motion_pass.finish() if job.consecutive else MotionFigures({}, {}, [])
+    job.notes.extend(moving.notes)
+    driven = _driven(job, sound) if job.consecutive and sound is not None else {}
+    result = _result(job, moving, driven)
+    for note in result["notes"]:
+        on_event(Note(STAGE, note))
+    written = job.log.write()
+    if written:
+        on_event(Note(STAGE, f"pictures are in {written}"))
+    if report is not None:
+        from avatarfit.evaluation.report import write_report
+
+        on_event(Note(STAGE, f"the report is {write_report(report, result, job.log.worst_pictures(), clip)}"))
+    quality = result["person"].get("psnr_db", 0.0)
+    on_event(Finished(STAGE, time.perf_counter() - began, {"person.psnr_db": quality}))
+    return result
+
+
+def _sound_of(clip: ClipFolder) -> Sound | None:
+    try:
+        return Sound(clip.audio())
+    except SoundError:  # MotionPass says what is absent without it
+        return None
+
+
+def _look(job: _Judgement, motion_pass: MotionPass | None) -> None:
+    """Every picture once: the training frames, then the held-out ones."""
+    view, training = job.view, job.split.training()
+    features = motion_features(job.clip.landmarks_px, job.motion.torso, job.clip.camera)
+    known = np.concatenate([np.arange(part.start, part.stop) for part in training])
+    nearest = dict(
+        zip(job.held_out, known[nearest_frames(features[job.held_out], features[known])].tolist(), strict=True)
+    )
+    progress = _counter(len(job.clip), job.on_event)
     mean = MeanPicture()
     with tempfile.TemporaryFile() as file:
-        slots = {int(index): slot for slot, index in enumerate(sorted({nearest[i] for i in held_out}))}
-        shape = (len(slots), view.height, view.width, 3)
-        answers = np.memmap(file, np.uint8, "w+", shape=shape)
-        for index, rgb, truth in view.truths(0, train_count, set(train)):
+        slots = {index: slot for slot, index in enumerate(sorted(set(nearest.values())))}
+        answers = np.memmap(file, np.uint8, "w+", shape=(len(slots), view.height, view.width, 3))
+        for index, rgb, truth in view.truths(training, set(job.train)):
             mean.add(rgb)
             if index in slots:
                 answers[slots[index]] = rgb
             if truth is not None:
-                scores["train"].add(truth, composite(renderer.render(motion, index), avatar.plate))
-            on_event(Progress(stage, index + 1, total))
+                job.scores["train"].add(truth, job.picture(index))
+            progress()
         mean_picture = mean.picture()
-        for index, _, truth in view.truths(train_count, total, set(held_out)):
+        judged, moving = set(job.held_out), set(job.consecutive)
+        for index, _, truth in view.truths(job.split.held_out, judged | moving, whole=True):
             if truth is not None:
-                picture = composite(renderer.render(motion, index), avatar.plate)
-                figures = scores["held_out"].add(truth, picture)
-                scores["baseline_mean"].add(truth, mean_picture)
-                scores["baseline_nearest"].add(truth, answers[slots[nearest[index]]] / 255.0)
-                log.add(index, truth.rgb, picture, figures)
-            on_event(Progress(stage, index + 1, total))
-    written = log.write()
-    if written:
-        on_event(Note(stage, f"pictures are in {written}"))
-    means = {name: scores[name].means() for name in scores}
-    on_event(
-        Finished(
-            stage, time.perf_counter() - began, {"person.psnr_db": means["held_out"]["person"].get("psnr_db", 0.0)}
+                picture = job.picture(index)
+                if index in moving and motion_pass is not None:
+                    motion_pass.add(index, truth, to_uint8(picture))
+                if index in judged:
+                    _judge(job, index, truth, picture)
+                    job.scores["baseline_mean"].add(truth, mean_picture)
+                    job.scores["baseline_nearest"].add(truth, answers[slots[nearest[index]]] / np.float32(255))
+            progress()
+
+
+def _judge(job: _Judgement, index: int, truth: Truth, picture: np.ndarray) -> None:
+    if truth.head is None or truth.face is None:
+        raise ValueError("a Truth without mattes came; wanted a whole one (ClipView.truths)")
+    pictures = composed(truth.exact(), picture, truth.head, truth.face)
+    figures = {name: job.scores[name].add(truth, pictures[name]) for name in COMPOSITES}
+    job.log.add(index, truth.rgb, picture, figures["full"])
+
+
+def _counter(total: int, on_event: Listener) -> Callable[[], None]:
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        on_event(Progress(STAGE, done, total))
+
+    return step
+
+
+def _driven(job: _Judgement, sound: Sound) -> dict[str, Any]:
+    """`driven` and `latency`; a note where the driver cannot be asked."""
+    avatar, clip, frames = job.avatar, job.clip, job.consecutive
+    stretches = runs(frames)
+    try:
+        mouth = np.concatenate([
+            driven_mouth(avatar, sound.clip, clip.pts_seconds[part.start : part.stop]) for part in stretches
+        ])  # fmt: skip
+        longest = max(stretches, key=len)
+        picture_ms = 1000 * float(np.median(job.picture_seconds))
+        delay = latency(avatar, sound.clip, clip.pts_seconds[longest.start : longest.stop], picture_ms)
+    except AvatarfitError as cause:
+        job.notes.append(f"the driven figures are absent: {cause}")
+        return {}
+    known = np.concatenate([np.arange(part.start, part.stop) for part in job.split.training()])
+    motion = job.motion
+    face = type(motion.face)(motion.face.mouth[frames], motion.face.upper[frames], motion.face.eyes[frames])
+    head = type(motion.head)(motion.head.rotation_wxyz[frames], motion.head.translation_cm[frames])
+    gaps = lip_aperture_cm(np.asarray(clip.landmarks_cm))
+    closed_below = float(np.percentile(gaps[known], CLOSED_PERCENTILE))
+    figures = {
+        name: mouth_figures(
+            shown, face, avatar.rig, head, avatar.camera, job.view.landmarks_px(frames), clip.landmarks_cm[frames],
+            closed_below, clip.pts_seconds[frames], sound,
         )
-    )
+        for name, shown in (("driver", mouth), ("true_motion", face.mouth))
+    }  # fmt: skip
+    rounded = {
+        name: {key: None if value is None else round(value, 4) for key, value in part.items()}
+        for name, part in figures.items()
+    }
+    return {"driven": rounded, "latency": delay}
+
+
+def _result(job: _Judgement, moving: MotionFigures, driven: dict[str, Any]) -> dict[str, Any]:
+    view, means = job.view, {name: scores.means() for name, scores in job.scores.items()}
     return {
-        **means["held_out"],
+        **means["full"],
         "train": means["train"],
         "baseline_mean": means["baseline_mean"],
         "baseline_nearest": means["baseline_nearest"],
+        "composites": {name: means[name] for name in COMPOSITES},
+        **moving.figures,
+        **driven,
+        "split": job.split.as_dict(),
         "size": {"width_px": view.width, "height_px": view.height},
-        "frames": {
-            "clip": total,
-            "training": train_count,
-            "held_out": total - train_count,
-            "held_out_judged": len(held_out),
-            "training_judged": len(train),
+        "ms_ssim_scales": {
+            "whole_frame": ms_ssim_scales(view.height, view.width), "mouth": job.scores["full"].mouth_scales,
         },
-        "gaussians": int(avatar.gaussians.base.shape[0]),
-        "worst_frames": log.worst_frames(),
-        "definitions": DEFINITIONS,
+        "frames": {
+            "clip": len(job.clip),
+            "training": sum(len(part) for part in job.split.training()),
+            "held_out": sum(len(part) for part in job.split.held_out),
+            "held_out_judged": len(job.held_out),
+            "training_judged": len(job.train),
+            "consecutive": len(job.consecutive),
+        },
+        "gaussians": int(job.avatar.gaussians.base.shape[0]),
+        "worst_frames": job.log.worst_frames(),
+        "notes": job.notes,
+        "per_frame": _per_frame(job, moving.curves),
+        "definitions": definitions(),
+    }  # fmt: skip
+
+
+def _per_frame(job: _Judgement, curves: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Figures frame by frame: of pictures (evenly spaced) and of what moves (consecutive); null where there is none."""
+
+    def listed(values: np.ndarray | list[float]) -> list[float | None]:
+        return [round(float(v), 4) if np.isfinite(v) else None for v in values]
+
+    pts = job.clip.pts_seconds
+    full = {
+        f"{composite}.{name}": listed(values)
+        for composite in COMPOSITES
+        for name, values in job.scores[composite].values.items()
+        if len(values) == len(job.held_out)
+    }
+    return {
+        "pictures": {"index": job.held_out, "pts_seconds": listed(pts[job.held_out]), **full},
+        "motion": {
+            "index": job.consecutive,
+            "pts_seconds": listed(pts[job.consecutive]),
+            **{name: listed(values) for name, values in curves.items()},
+        },
     }

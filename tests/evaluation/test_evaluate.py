@@ -53,6 +53,7 @@ class ToyClip:
         self.landmarks_px = points
         self.landmarks_cm = points
         self.train_count = TRAIN
+        self.pts_seconds = np.arange(COUNT) / 25
 
     def __len__(self) -> int:
         return COUNT
@@ -97,7 +98,7 @@ def judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[ToyClip, di
 
     clip = ToyClip()
     monkeypatch.setattr(gaussian_renderer, "GaussianRenderer", OffRenderer(clip))
-    result = evaluate_avatar(toy_avatar(), clip, pictures_dir=tmp_path / "pictures")  # type: ignore[arg-type]
+    result = evaluate_avatar(toy_avatar(), clip, pictures_dir=tmp_path / "pictures", pictures_only=True)  # type: ignore[arg-type]
     return clip, result, tmp_path / "pictures"
 
 
@@ -140,6 +141,7 @@ def test_what_is_told_beside_the_figures(judged: tuple[ToyClip, dict, Path]) -> 
     _, result, pictures = judged
     assert result["frames"] == {
         "clip": COUNT, "training": TRAIN, "held_out": 4, "held_out_judged": 4, "training_judged": TRAIN,
+        "consecutive": 0,
     }  # fmt: skip
     assert result["size"] == {"width_px": SIZE, "height_px": SIZE}
     assert result["gaussians"] == 7
@@ -155,7 +157,7 @@ def test_fewer_frames(monkeypatch: pytest.MonkeyPatch) -> None:
 
     clip = ToyClip()
     monkeypatch.setattr(gaussian_renderer, "GaussianRenderer", OffRenderer(clip))
-    result = evaluate_avatar(toy_avatar(), clip, frames_limit=2)  # type: ignore[arg-type]
+    result = evaluate_avatar(toy_avatar(), clip, frames_limit=2, pictures_only=True)  # type: ignore[arg-type]
     assert (result["frames"]["held_out_judged"], result["frames"]["training_judged"]) == (2, 2)
 
 
