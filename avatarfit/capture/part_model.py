@@ -234,9 +234,11 @@ def _touching(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
     """bool [h, w]: the connected parts of a mask that reach into `seed`."""
     import cv2
 
-    _, parts = cv2.connectedComponents(mask.astype(np.uint8))
-    wanted = np.unique(parts[seed & mask])
-    return np.asarray(np.isin(parts, wanted[wanted > 0]))
+    count, parts = cv2.connectedComponents(mask.astype(np.uint8))
+    wanted = np.zeros(count, bool)
+    wanted[parts[seed & mask]] = True
+    wanted[0] = False
+    return np.asarray(wanted[parts])
 
 
 def _colors_of(samples: list[Sample], labelled: list[np.ndarray]) -> np.ndarray:

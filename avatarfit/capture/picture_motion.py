@@ -68,7 +68,8 @@ class Motion:
         height, width = self._shift.shape[:2]
         x, y = pixel_positions(size[0], width)[columns], pixel_positions(size[1], height)[rows]
         shift = interpolated(self._shift, x, y)
-        return columns + np.float32(size[0] / width) * shift[:, 0], rows + np.float32(size[1] / height) * shift[:, 1]
+        scale_x, scale_y = np.float32(size[0] / width), np.float32(size[1] / height)
+        return columns.astype(np.float32) + scale_x * shift[:, 0], rows.astype(np.float32) + scale_y * shift[:, 1]
 
 
 class MotionFinder:
