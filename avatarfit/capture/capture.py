@@ -265,6 +265,7 @@ def _manifest(
 ) -> dict[str, Any]:  # fmt: skip
     status, all_pts = solved["status"], solved["source_pts_seconds"]
     kept_index = source_index[solved["source_index"]]
+    shots = np.searchsorted(solved["source_index"], solved["new_shots"])
     heard = records.get("sound", {"values": {}})["values"]
     return {
         "format": files.FORMAT,
@@ -284,6 +285,7 @@ def _manifest(
                 zip(solved["pts_seconds"], kept_index, solved["pose_residual_px"], strict=True)
             )
         ],
+        "cuts": [int(k) for k in np.unique(shots) if 0 < k < len(kept_index)],
         "rejects": [
             {"source_index": int(source_index[i]), "pts_seconds": float(all_pts[i]), "reason": REASONS[status[i]]}
             for i in np.flatnonzero(status >= 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,15 @@ class ClipFolder:
             return
         self._check_source()
         yield from ahead(read_working_at(self.source, self.view, self.pts_seconds[start:stop]))
+
+    def frames_at(self, indices: Sequence[int]) -> Iterator[VideoFrame]:
+        """The kept pictures of rising indices; those between cost only their decoding.
+
+        Raises:
+            InputError: the source is gone or was changed.
+        """
+        self._check_source()
+        return read_working_at(self.source, self.view, self.pts_seconds[list(indices)])
 
     def masks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(person alpha, labels), both uint8 [H, W], of the kept frames from `start` to before `stop`."""

@@ -14,6 +14,7 @@ _DUPLICATE_RATIO = 0.2
 _DUPLICATE_LEVELS = 0.1
 _NEIGHBOURS = 3
 _CUT_RATIO, _CUT_LEVELS = 4.0, 4.0
+_CUT_OVER_NEIGHBOURS = 2.0
 _STILL_LEVELS, _STILL_SHARE = 0.02, 0.95
 _MARK_SECONDS, _MARK_SIZES = 1.0, 0.7
 
@@ -68,6 +69,22 @@ def cuts(difference: np.ndarray) -> np.ndarray:
         around = np.delete(difference[max(1, t - 6) : t + 7], min(t - 1, 6))
         found[t] = len(around) > 3 and difference[t] > max(_CUT_RATIO * float(np.median(around)), _CUT_LEVELS)
     return found
+
+
+def new_shots(difference: np.ndarray) -> np.ndarray:
+    """Pictures that begin a new shot, int: `cuts` among which those are left that the pictures around cannot explain.
+
+    A chain of image motion is broken at a quick movement, too; a person should only be told of real cuts.
+
+    Args:
+        difference: as for `near_duplicates`.
+    """
+    found = []
+    for k in np.flatnonzero(cuts(difference)).tolist():
+        around = np.delete(difference[max(1, k - 2) : k + 3], min(k - 1, 2))
+        if difference[k] > _CUT_OVER_NEIGHBOURS * around.max():
+            found.append(k)
+    return np.array(found, np.int64)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,15 @@ from avatarfit.capture.clip_folder import train_count_of
 from avatarfit.capture.face_mesh import Detection, face_size_px
 from avatarfit.capture.face_points import RIGID
 from avatarfit.capture.face_registration import Keyframes, matching_scale, pose_distance_state, register_faces
-from avatarfit.capture.frame_selection import FaceMark, choose_face, cuts, links, longest_gap, near_duplicates
+from avatarfit.capture.frame_selection import (
+    FaceMark,
+    choose_face,
+    cuts,
+    links,
+    longest_gap,
+    near_duplicates,
+    new_shots,
+)
 from avatarfit.capture.head_frame import place_landmarks, prior_shape_cm
 from avatarfit.capture.pose_keyframes import solve_keyframes
 from avatarfit.capture.pose_refinement import refine_poses, without_pose_error
@@ -83,6 +91,7 @@ def solve_clip(
         {
             "status": status.astype(np.int64),
             "source_pts_seconds": seen["pts_seconds"],
+            "new_shots": new_shots(seen["difference"]),
             "source_index": kept[fits].astype(np.int64),
             "pts_seconds": seen["pts_seconds"][kept[fits]],
             "landmarks_px": landmarks_px[fits],

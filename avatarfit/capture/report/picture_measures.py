@@ -1,4 +1,4 @@
-"""One pass over a clip's pictures: light on the face, sharpness, cuts, and the few pictures that a report shows."""
+"""A look at some of a clip's pictures: light on the face, sharpness, cuts, and the few pictures that a report shows."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from avatarfit.capture.clip_folder import HEAD, ClipFolder
+from avatarfit.capture.clip_folder import HEAD, LABELS, ClipFolder
 from avatarfit.capture.face_points import BARE_SKIN, OUTER_EYE_CORNERS
-from avatarfit.capture.frame_selection import cuts
 from avatarfit.capture.part_zones import fill_polygon
+from avatarfit.contracts import FileFormatError
+from avatarfit.media import read_gray_video
 
-SAMPLES = 200
+SAMPLES = 120
 """So many pictures at the most are judged for light and sharpness, evenly spread: enough for a percentile."""
 _EDGE_SAMPLES = 40
 _EYES_PX = 96
 """Sharpness is judged with the outer eye corners this far apart, so that a large picture need not be sharp in every
 pixel; a smaller one is judged as it is."""
 _BLUR_TAPS = 9
-_DIFFERENCE_PX = 128
-_CUT_OVER_NEIGHBOURS = 2.0
 
 
 @dataclass
@@ -33,7 +32,6 @@ class PictureMeasures:
         blur: float [S] in 0..1, of the face; see `blur_of`.
         head_cut: float [E], share of the head's own width that lies on the picture's top, left or right edge; of E
             evenly spread pictures.
-        difference: float [T], mean absolute change of luma to the kept picture before; infinite for the first.
         cut_frames: kept pictures that begin a new shot.
         shown: the pictures to show, uint8 [H, W, 3], by index.
         masks: their person alpha and labels, uint8 [H, W] each.
@@ -43,7 +41,6 @@ class PictureMeasures:
     skin_luma: np.ndarray
     blur: np.ndarray
     head_cut: np.ndarray
-    difference: np.ndarray
     cut_frames: list[int] = field(default_factory=list)
     shown: dict[int, np.ndarray] = field(default_factory=dict)
     masks: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
@@ -52,7 +49,7 @@ class PictureMeasures:
 def measure_pictures(
     clip: ClipFolder, show: list[int], reduce: Callable[[int, np.ndarray], np.ndarray], step: Callable[[int], None]
 ) -> PictureMeasures:
-    """Looks at every kept picture once; holds one of them at a time.
+    """Looks at some of the kept pictures; holds one of them at a time, and small ones of those to show.
 
     Args:
         show: kept pictures to keep, each as `reduce(index, rgb)`.
@@ -61,53 +58,32 @@ def measure_pictures(
 
     Raises:
         InputError: the source is gone or was changed.
+        FileFormatError: the folder is from a time when cuts were not written down.
     """
+    if "cuts" not in clip.manifest:
+        raise FileFormatError(f"{clip.path} does not tell of cuts", "a folder of today's", "capture the clip again")
     count = len(clip)
     sampled = np.unique(np.linspace(0, count - 1, min(count, SAMPLES)).round().astype(int))
     judged, wanted = set(sampled.tolist()), set(show)
     luma, blur, shown = [], [], {}
-    difference = np.full(count, np.inf)
-    former: np.ndarray | None = None
-    for index, frame in enumerate(clip.frames()):
-        small = _small_gray(frame.rgb)
-        if former is not None:
-            difference[index] = np.abs(small - former).mean()
-        former = small
+    looked_at = sorted(judged | wanted)
+    for index, frame in zip(looked_at, clip.frames_at(looked_at), strict=True):
         if index in judged:
             luma.append(skin_luma(frame.rgb, clip.landmarks_px[index]))
             blur.append(blur_of(face_gray(frame.rgb, clip.landmarks_px[index])))
         if index in wanted:
             shown[index] = reduce(index, frame.rgb)
-        if index % 20 == 19 or index == count - 1:
-            step(index + 1)
+        step(index + 1)
     edges = np.unique(np.linspace(0, count - 1, min(count, _EDGE_SAMPLES)).round().astype(int))
     return PictureMeasures(
-        sampled, np.array(luma), np.array(blur),
-        np.array([head_cut_share(next(clip.masks(k, k + 1))[1]) for k in edges.tolist()]),
-        difference, new_shots(difference), shown,
-        {k: next(clip.masks(k, k + 1)) for k in sorted(wanted)},
+        sampled, np.array(luma), np.array(blur), np.array([head_cut_share(_labels(clip, k)) for k in edges.tolist()]),
+        clip.manifest["cuts"], shown, {k: next(clip.masks(k, k + 1)) for k in sorted(wanted)},
     )  # fmt: skip
 
 
-def new_shots(difference: np.ndarray) -> list[int]:
-    """Pictures that begin a new shot: `cuts` among which those are left that the pictures around cannot explain.
-
-    Capture may break its chain of image motion at a quick movement, too; a person should only be told of real cuts.
-    """
-    found = []
-    for k in np.flatnonzero(cuts(difference)).tolist():
-        around = np.delete(difference[max(1, k - 2) : k + 3], min(k - 1, 2))
-        if difference[k] > _CUT_OVER_NEIGHBOURS * around.max():
-            found.append(k)
-    return found
-
-
-def _small_gray(rgb: np.ndarray) -> np.ndarray:
-    """Every nth pixel: a change of shot is seen in any of them."""
-    import cv2
-
-    step = max(1, max(rgb.shape[:2]) // _DIFFERENCE_PX)
-    return cv2.cvtColor(np.ascontiguousarray(rgb[::step, ::step]), cv2.COLOR_RGB2GRAY).astype(np.float32)
+def _labels(clip: ClipFolder, index: int) -> np.ndarray:
+    """A kept picture's labels alone: opening and decoding the person's mask, too, would cost as much again."""
+    return next(read_gray_video(clip.path / LABELS, index / clip.frame_rate_hz))
 
 
 def skin_luma(rgb: np.ndarray, landmarks_px: np.ndarray) -> float:

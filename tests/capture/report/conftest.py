@@ -15,6 +15,7 @@ import pytest
 from avatarfit.capture import ClipFolder
 from avatarfit.capture import clip_folder as files
 from avatarfit.capture.blendshapes import described, geometry_blendshapes
+from avatarfit.capture.frame_selection import new_shots
 from avatarfit.capture.landmark_source import FACE_MESH
 from avatarfit.capture.stages import save_tensors
 from avatarfit.contracts import AudioClip
@@ -107,6 +108,7 @@ def clip_of(take: Film, folder: Path) -> ClipFolder:
     }  # fmt: skip
     save_tensors(path / files.TRACKS, tracks | {f"rig.{k}": v for k, v in rig.to_tensors().items()})
     camera = performance.camera
+    gray = take.rgb[..., 1].astype(np.float32)
     manifest: dict[str, Any] = {
         "format": files.FORMAT, "version": files.VERSION,
         "source": {
@@ -122,6 +124,7 @@ def clip_of(take: Film, folder: Path) -> ClipFolder:
         "stages": {"tracks": {"key": "k", "seconds": 1, "values": {}}},
         "frames": [{"index": k, "pts_seconds": float(p), "source_index": k, "pose_residual_px": 0.1 + 0.01 * (k % 7)}
                    for k, p in enumerate(pts)],
+        "cuts": new_shots(np.concatenate([[np.inf], np.abs(np.diff(gray, axis=0)).mean(axis=(1, 2))])).tolist(),
         "rejects": [{"source_index": -1, "pts_seconds": p, "reason": reason} for p, reason in take.rejects],
     }  # fmt: skip
     (path / files.MANIFEST).write_text(json.dumps(manifest))
