@@ -18,7 +18,7 @@ _SIDE_PX = 128
 _CERTAIN, _NEVER = 200, 50
 _REACH = 2
 _COLOR_DEVIATION = 40.0
-_LEAST_SHARE = 0.02
+_LEAST_PIXELS = 0.5
 _CARRIED = 0.25
 
 
@@ -33,7 +33,7 @@ class RimMatte:
         height, width = plate.shape[:2]
         self._size = small_size((width, height), _SIDE_PX)
         self._plate = plate.reshape(-1, 3)
-        self._small_plate = _planes(shrunk(plate, self._size))
+        self._small_plate = shrunk(plate, self._size)
         # Full-size pixel indices to small ones, both with centres at + 0.5.
         self._column, self._row = pixel_positions(width, self._size[0]), pixel_positions(height, self._size[1])
         self._former: np.ndarray | None = None
@@ -61,7 +61,7 @@ class RimMatte:
         if not len(rows) or not inside.any() or not outside.any():
             return out
         at = rows * size[0] + columns
-        weights, rest = self._mixing(_planes(shrunk(rgb, self._size)), inside, outside, cv2.dilate(band, near))
+        weights, rest = self._mixing(shrunk(rgb, self._size), inside, outside, cv2.dilate(band, near))
         x, y = self._column[columns], self._row[rows]
         weights, rest = interpolated(weights, x, y), interpolated(rest, x, y)
         beside = cv2.subtract(rgb.reshape(-1, 3).take(at, axis=0), self._plate.take(at, axis=0), dtype=cv2.CV_32F)
@@ -89,40 +89,37 @@ class RimMatte:
         what is added to that, whether both sides are close by (1), and how far they can be told apart (0..1).
 
         Args:
-            small: float32 [3, h, w], the picture.
+            small: uint8 [h, w, 3], the picture.
             inside, outside: uint8 [h, w], 255 on what is surely person and surely background.
             wanted: uint8 [h, w], non-zero where the result is looked at.
         """
         import cv2
 
-        side = (2 * _REACH + 1, 2 * _REACH + 1)
         cells = np.flatnonzero(wanted)
 
-        def means(planes: list[np.ndarray], mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            """The planes' means over the mask close by, float32 [C, P], and the mask's share [P]."""
-            weight = mask * np.float32(1 / 255)
-            share = cv2.blur(weight, side).ravel()[cells]
-            sums = np.stack([cv2.blur(cv2.multiply(p, weight), side).ravel()[cells] for p in planes])
-            return sums / (share + np.float32(1e-6)), share
+        def sums(picture: np.ndarray, square: bool = False) -> np.ndarray:
+            """Sums over what is close by, float32 [P, C]."""
+            side = (2 * _REACH + 1, 2 * _REACH + 1)
+            summed = (cv2.sqrBoxFilter if square else cv2.boxFilter)(picture, cv2.CV_32F, side, normalize=False)
+            return np.asarray(summed).reshape(wanted.size, -1).take(cells, axis=0)
 
-        power = cv2.multiply(small[0], small[0]) + cv2.multiply(small[1], small[1]) + cv2.multiply(small[2], small[2])
-        front, front_share = means([*small, power], inside)
-        back, back_share = means(list(small - self._small_plate), outside)
-        both = ((front_share > _LEAST_SHARE) & (back_share > _LEAST_SHARE)).astype(np.float32)
-        doubt = front[3] - (front[:3] ** 2).sum(axis=0) + np.float32(_COLOR_DEVIATION**2)
-        across = front[:3] - self._small_plate.reshape(3, -1)[:, cells] - back
-        length = (across**2).sum(axis=0)
-        across *= both / (length + 1)
+        person = cv2.copyTo(small, inside)
+        beside = cv2.copyTo(cv2.subtract(small, self._small_plate, dtype=cv2.CV_16S), outside)
+        seen, bare = (sums(mask) / 255 for mask in (inside, outside))
+        front, back = sums(person) / (seen + np.float32(1e-6)), sums(beside) / (bare + np.float32(1e-6))
+        both = ((np.minimum(seen, bare) > _LEAST_PIXELS)[:, 0]).astype(np.float32)
+        ones = np.ones(3, np.float32)
+        doubt = (sums(person, True) / (seen + np.float32(1e-6)) - front * front) @ ones + np.float32(
+            _COLOR_DEVIATION**2
+        )
+        across = front - self._small_plate.reshape(-1, 3).take(cells, axis=0) - back
+        length = (across * across) @ ones
+        across *= (both / (length + 1))[:, None]
         height, width = wanted.shape
         weights, rest = (np.zeros((height * width, 3), np.float32) for _ in range(2))
-        weights[cells] = across.T
-        rest[cells] = np.stack([-(across * back).sum(axis=0), both, both * length / (length + doubt)], axis=1)
+        weights[cells] = across
+        rest[cells] = np.stack([-(across * back) @ ones, both, both * length / (length + doubt)], axis=1)
         return weights.reshape(height, width, 3), rest.reshape(height, width, 3)
 
 
 _STRETCH = np.clip((np.arange(256) - 20) * 255 / (235 - 20), 0, 255).round().astype(np.uint8)
-
-
-def _planes(rgb: np.ndarray) -> np.ndarray:
-    """float32 [3, h, w] of uint8 [h, w, 3]."""
-    return np.ascontiguousarray(rgb.transpose(2, 0, 1), np.float32)

@@ -78,6 +78,7 @@ class PartModel:
     def __init__(self, colors: np.ndarray, places: np.ndarray, reference_px: np.ndarray) -> None:
         self.colors, self.places, self.reference_px = colors, places, reference_px
         self._packed = np.ascontiguousarray(colors).view(np.uint32).ravel()
+        self._packed_places = np.ascontiguousarray(places).view(np.float32)[..., 0]
         self._heads = HeadMapper(reference_px)
 
     @classmethod
@@ -107,10 +108,11 @@ class PartModel:
         # Four scores of a byte each are looked up as one number.
         found = self._packed.take(color_index(sample.rgb)).view(np.uint8).reshape(height, width, len(PARTS))
         warp = self._heads.to(sample.landmarks_px)
-        # The map of places is smooth: its nearest pixel will do.
+        # The map of places is smooth: its nearest pixel will do, whose four bytes are taken along as one number.
         places = cv2.warpAffine(
-            self.places, warp, (width, height), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
+            self._packed_places, warp, (width, height), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
         )
+        places = places.view(np.uint8).reshape(found.shape)
         fit = cv2.blur(cv2.add(found, places), (3, 3))
         return np.asarray(cv2.subtract(fit, bans(sample.landmarks_px, sample.person.shape, _BAN)))
 

@@ -19,7 +19,7 @@ from avatarfit.capture.face_points import (
 )
 from avatarfit.capture.labels import Labeller
 from avatarfit.capture.part_model import PartModel, Sample
-from avatarfit.capture.part_zones import Zones, fill_polygon, working_scale
+from avatarfit.capture.part_zones import Zones, bans, fill_polygon, working_scale
 from avatarfit.capture.picture_motion import Motion
 
 SKIN, SHIRT, WALL, BROWN, BLOND = (200, 150, 120), (60, 70, 160), (90, 160, 90), (40, 30, 25), (150, 115, 70)
@@ -218,3 +218,14 @@ def test_polygons_fill_whole_pixels_by_their_centres() -> None:
 def test_the_jaw_line_is_part_of_the_face_oval_once_round() -> None:
     at = [FACE_OVAL.tolist().index(i) for i in JAW_LINE]
     assert set(np.diff(at) % len(FACE_OVAL)) == {len(FACE_OVAL) - 1}
+
+
+def test_bans_are_the_zones() -> None:
+    _, landmarks, person = drawn_person(BLOND)
+    zones = Zones.of(landmarks, person.shape)
+    face, hair, neck, torso = cv2.split(bans(landmarks, person.shape, 160))
+    assert not face[zones.above].any()
+    assert (torso[zones.above] == 160).all()
+    assert (hair[zones.core] == 160).all()
+    np.testing.assert_array_equal(neck == 0, zones.neck)
+    assert set(np.unique(neck)) == {0, 160}
