@@ -15,6 +15,7 @@ import tyro
 
 import avatarfit
 from avatarfit.cli.clip_commands import ExportClip, ImportClip, Report
+from avatarfit.cli.compare_command import Compare
 from avatarfit.cli.demo_command import Demo
 from avatarfit.cli.drive_command import Drive
 from avatarfit.cli.evaluate_command import Evaluate
@@ -35,6 +36,7 @@ Command = (
     Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Drive, tyro.conf.subcommand("drive")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Capture, tyro.conf.subcommand("capture")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[ExportClip, tyro.conf.subcommand("export-clip")]

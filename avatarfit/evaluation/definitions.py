@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Definition:
 
 _HIGHER, _LOWER, _ONE, _ZERO = "higher", "lower", "near 1", "near 0"
 _WANG_2004 = "Wang, Bovik, Sheikh, Simoncelli, Image quality assessment, IEEE TIP 2004"
+
+_SYNCNET = "Chung and Zisserman, Out of time: automated lip sync in the wild, ACCV-W 2016"
 
 DEFINITIONS: dict[str, Definition] = {
     "truth": Definition(
@@ -121,9 +124,10 @@ DEFINITIONS: dict[str, Definition] = {
         "", _ONE,
     ),
     "pose_jitter": Definition(
-        "how far the rigid skin's motion from frame to frame in the pictures is from what the measured head "
-        "pose predicts: root mean square over pairs of the median feature's difference "
-        "(avatarfit.capture.pose_measure), in pixels of a 512 px wide picture; added = render - truth",
+        "how far the rigid skin's motion from frame to frame in the pictures is from what the measured head pose "
+        "predicts: root mean square over pairs of the median feature's difference "
+        "(avatarfit.capture.pose_measure), in pixels of a 512 px wide picture, over the pairs in which truth and "
+        "render both show enough features (frames says how many); added = render - truth",
         "px/frame at 512", _LOWER,
     ),
     "temporal_flicker": Definition(
@@ -140,16 +144,29 @@ DEFINITIONS: dict[str, Definition] = {
         "", _LOWER,
     ),
     "lip_sound_offset": Definition(
-        "shift of the sound at which it agrees best with the lips; positive: the sound comes later. energy: "
-        "Pearson correlation of the lips' gap with the sound's level; spectrum: ridge regression "
-        "(avatarfit.capture.audio_offset), from 4 s of held-out frames on",
-        "s", _ZERO, "Slaney and Covell, FaceSync, NIPS 2000",
+        "agreement of lips and sound at every shift between them; energy: Pearson correlation of the inner lips' "
+        "gap with the sound's level, shifts to 0.5 s; spectrum: ridge regression (avatarfit.capture.audio_offset), "
+        "shifts to 1 s, from 4 s of held-out frames on; to be held against the truth's own",
+        "", "", "Slaney and Covell, FaceSync, NIPS 2000",
     ),
+    "offset_s": Definition(
+        "shift at which sound and lips agree best; positive: the sound comes later",
+        "s", _ZERO,
+    ),
+    "r": Definition("correlation at that shift", "", _HIGHER),
+    "confidence": Definition("share of random choices of the clip's seconds that give the same shift", "", _HIGHER),
     "sync": Definition(
-        "SyncNet on consecutive held-out frames at 25 a second, faces cut by the clip's landmarks: Sync-D is "
-        "the least mean distance of lips and sound over shifts of +-15 frames (lower is better), Sync-C the "
-        "median over the shifts minus it (higher is better); truth is the clip's own score",
-        "", "", "Chung and Zisserman, Out of time: automated lip sync in the wild, ACCV-W 2016",
+        "SyncNet on consecutive held-out frames at 25 a second, faces cut by the clip's landmarks; truth is the "
+        "clip's own score; offset_frames is the best shift, positive where the sound comes later",
+        "", "", _SYNCNET,
+    ),
+    "sync_d": Definition(
+        "Sync-D: the least mean distance of SyncNet's vectors of lips and sound over shifts of +-15 frames",
+        "", _LOWER, _SYNCNET,
+    ),
+    "sync_c": Definition(
+        "Sync-C: the median over the shifts of the mean distance, minus the least",
+        "", _HIGHER, _SYNCNET,
     ),
     "driven": Definition(
         "the mouth that the avatar's own driver makes of the clip's held-out sound (with the 5 s before it as "
@@ -159,6 +176,11 @@ DEFINITIONS: dict[str, Definition] = {
     "closure_recall": Definition(
         "share of the frames with closed lips (gap in the lowest 15 % of the training frames) in which the "
         "driven lips are closed, too (below the same gap)",
+        "", _HIGHER,
+    ),
+    "closure_precision": Definition(
+        "share of the driven frames with closed lips in which the person's are; recall alone is best for a mouth that "
+        "never opens",
         "", _HIGHER,
     ),
     "jitter_above_6hz": Definition(
@@ -181,9 +203,43 @@ def definitions() -> dict[str, dict[str, str]]:
     return {name: asdict(definition) for name, definition in DEFINITIONS.items()}
 
 
+def _of(name: str) -> Definition:
+    """The definition of a dotted figure: that of its last part which has a unit or a direction."""
+    if name.endswith(".frames"):
+        return Definition("")
+    known = (DEFINITIONS[part] for part in reversed(name.split(".")) if part in DEFINITIONS)
+    return next((d for d in known if d.unit or d.better), Definition(""))
+
+
 def direction(name: str) -> str:
-    """`better` of a dotted figure such as "composites.full.person.psnr_db": that of its nearest named part."""
-    for part in reversed(name.split(".")):
-        if part in DEFINITIONS and DEFINITIONS[part].better:
-            return DEFINITIONS[part].better
-    return ""
+    """`better` of a dotted figure such as "composites.full.person.psnr_db"; "" of the truth's own and where none is."""
+    return "" if name.endswith(".truth") or ".truth." in name else _of(name).better
+
+
+def unit(name: str) -> str:
+    """`unit` of a dotted figure."""
+    return _of(name).unit
+
+
+SECTIONS = (
+    "composites", "train", "baseline_mean", "baseline_nearest", "found_landmarks", "neck_seam", "pose_jitter",
+    "temporal_flicker", "silence_leakage", "lip_sound_offset", "driven", "latency", "sync",
+)  # fmt: skip
+"""The parts of an evaluation that hold figures."""
+
+
+def flat_figures(result: dict[str, Any]) -> dict[str, float | None]:
+    """Every figure of an evaluation by its dotted name, in `SECTIONS`' order; None where it could not be measured."""
+    out: dict[str, float | None] = {}
+
+    def walk(name: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, part in value.items():
+                walk(f"{name}.{key}", part)
+        else:
+            out[name] = None if value is None else float(value)
+
+    for section in SECTIONS:
+        if section in result:
+            walk(section, result[section])
+    return out

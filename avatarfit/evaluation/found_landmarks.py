@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,8 +34,12 @@ class LandmarkFinder:
     def add(self, rgb: np.ndarray, near_px: np.ndarray) -> None:
         """Look at the next picture, uint8 [H, W, 3]; of several faces the one nearest to `near_px` [478, 2] counts."""
         from avatarfit.capture.face_landmarker import BUNDLE_BLENDSHAPES
+        from avatarfit.capture.native_logs import quiet_native_stderr
 
-        faces = self._tracker.detect(rgb)
+        with ExitStack() as hush:
+            if not self.points_px:  # the networks load, and say so, until their first picture is done
+                hush.enter_context(quiet_native_stderr())
+            faces = self._tracker.detect(rgb)
         middle = near_px.mean(axis=0)
         face = min(faces, key=lambda f: np.hypot(*(f.landmarks_px[:, :2].mean(axis=0) - middle)), default=None)
         self.points_px.append(np.full((LANDMARK_COUNT, 3), np.nan, np.float32) if face is None else face.landmarks_px)

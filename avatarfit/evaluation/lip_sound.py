@@ -16,7 +16,7 @@ from avatarfit.model.rig import OUTER_EYE_DISTANCE_CM
 REACH_SECONDS, STEP_SECONDS = 0.5, 0.01
 FEWEST_FRAMES = 10
 """So many frames of silence, and of speech, a leakage needs."""
-_FEWEST_SECONDS = 1.0
+_FEWEST_SECONDS = 2.0
 _LOUD_RANGE_DB = 40.0
 _SILENT, _SPOKEN = 0.1, 0.5
 
@@ -80,8 +80,8 @@ def energy_offset(pts_seconds: np.ndarray, aperture: np.ndarray, sound: Sound) -
     """The shift of the sound at which its level correlates best with the lips' gap.
 
     Returns:
-        {seconds: positive where the sound comes later than the lips, r: the correlation there}; None where less than a
-        second can be compared or nothing moves.
+        {offset_s: positive where the sound comes later than the lips, r: the correlation there}; None where less than
+        two seconds can be compared or nothing moves.
     """
     known = np.isfinite(aperture)
     if known.sum() < 2 or np.ptp(pts_seconds[known]) < _FEWEST_SECONDS:
@@ -92,11 +92,11 @@ def energy_offset(pts_seconds: np.ndarray, aperture: np.ndarray, sound: Sound) -
     best = int(np.argmax(curve))
     if curve[best] <= 0:
         return None
-    return {"seconds": round(float(shifts[best]), 3), "r": round(float(curve[best]), 4)}
+    return {"offset_s": round(float(shifts[best]), 3), "r": round(float(curve[best]), 4)}
 
 
 def spectrum_offset(pts_seconds: np.ndarray, steady: np.ndarray, sound: Sound) -> dict[str, float] | None:
-    """`capture.audio_offset` on found landmarks: {seconds, r, confidence}; None where under four seconds count."""
+    """`capture.audio_offset` on found landmarks: {offset_s, r, confidence}; None where under four seconds count."""
     known = np.isfinite(steady).all(axis=(1, 2))
     if known.sum() < 2:
         return None
@@ -106,7 +106,7 @@ def spectrum_offset(pts_seconds: np.ndarray, steady: np.ndarray, sound: Sound) -
     if answer is None:
         return None
     return {
-        "seconds": round(answer.seconds, 3), "r": round(answer.correlation, 4),
+        "offset_s": round(answer.seconds, 3), "r": round(answer.correlation, 4),
         "confidence": round(answer.confidence, 3),
     }  # fmt: skip
 

@@ -146,17 +146,20 @@ class MotionPass:
 
     def _two_sided(
         self, name: str, values: dict[str, np.ndarray], curves: dict[str, np.ndarray], mean: bool = False
-    ) -> dict[str, float | None]:
-        """{truth, render, added} over the frames that both have."""
+    ) -> dict[str, float | int | None]:
+        """{truth, render, added, frames} over the frames that both have."""
         both = np.isfinite(values["truth"]) & np.isfinite(values["render"])
         curves |= {f"{name}.{side}": v for side, v in values.items()}
         if not both.any():
-            return {"truth": None, "render": None, "added": None}
+            return {"truth": None, "render": None, "added": None, "frames": 0}
         truth, render = (
             float(v[both].mean()) if mean else float(root_mean_square(v[both]) or 0.0)
             for v in (values["truth"], values["render"])
         )
-        return {"truth": round(truth, 4), "render": round(render, 4), "added": round(render - truth, 4)}
+        return {
+            "truth": round(truth, 4), "render": round(render, 4), "added": round(render - truth, 4),
+            "frames": int(both.sum()),
+        }  # fmt: skip
 
     def _of_landmarks(self, pts: np.ndarray, curves: dict[str, np.ndarray]) -> dict[str, Any]:
         truth, render = (np.stack(self._finders[side].points_px) for side in SIDES)

@@ -78,8 +78,8 @@ def sync_scores(network: SyncNet, lips: LipFeatures, sound: AudioClip) -> dict[s
     does not reach, a shift is left out (the public pipeline puts zeros there).
 
     Returns:
-        {d: the least mean distance, lower is better; c: the median over the shifts minus it, higher is better;
-        offset_frames: positive where the sound comes later than the lips}; None where there is no window.
+        {sync_d: the least mean distance, lower is better; sync_c: the median over the shifts minus it, higher is
+        better; offset_frames: positive where the sound comes later than the lips}; None where there is no window.
     """
     from avatarfit.media import resample
 
@@ -103,7 +103,7 @@ def sync_scores(network: SyncNet, lips: LipFeatures, sound: AudioClip) -> dict[s
     mean = np.nanmean(distance, axis=0)
     best = int(np.argmin(mean))
     return {
-        "d": round(float(mean[best]), 4),
-        "c": round(float(np.median(mean) - mean[best]), 4),
+        "sync_d": round(float(mean[best]), 4),
+        "sync_c": round(float(np.median(mean) - mean[best]), 4),
         "offset_frames": int(shifts[best]),
     }

@@ -14,7 +14,7 @@ from avatarfit.contracts import AudioClip
 from avatarfit.media import VideoWriter, write_wav
 
 COMMANDS = (
-    "fit", "drive", "evaluate", "capture", "report", "export-clip", "import-clip", "fetch", "inspect",
+    "fit", "drive", "evaluate", "compare", "capture", "report", "export-clip", "import-clip", "fetch", "inspect",
     "demo", "doctor",
 )  # fmt: skip
 

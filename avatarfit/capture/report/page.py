@@ -30,11 +30,14 @@ dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 .again b{display:block}.again span{display:block;color:var(--soft);font-size:.9rem}
 .fine{background:var(--card);border-left:4px solid var(--good);border-radius:4px;padding:.6rem .8rem}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
+table+table{margin-top:1.25rem}
 th,td{text-align:left;vertical-align:top;padding:.35rem .6rem .35rem 0;border-bottom:1px solid var(--line)}
 .ok{color:var(--good);white-space:nowrap}.no{color:var(--bad);font-weight:600;white-space:nowrap}
 .mm{color:var(--wish);white-space:nowrap}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:.6rem;margin:.75rem 0}
-figure{margin:0}.grid img{width:100%;height:auto;display:block;border-radius:4px;background:var(--card)}
+.grid.wide{grid-template-columns:1fr}
+figure{margin:0}video{width:100%;height:auto;display:block}
+.grid img{width:100%;height:auto;display:block;border-radius:4px;background:var(--card)}
 .grid figcaption{font-size:.8rem;color:var(--soft)}
 .chart{margin:1rem 0}.chart figcaption{font-weight:600}.chart svg{width:100%;height:auto;display:block}
 svg text{fill:var(--soft);font-size:11px}svg .grid{stroke:var(--line);stroke-width:1}
@@ -101,9 +104,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], style: str = "") -
     return f'<table class="{style}"><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table>'
 
 
-def gallery(cells: Sequence[Cell]) -> str:
-    """Pictures side by side, each inside the page."""
-    return '<div class="grid">' + "".join(_figure(cell) for cell in cells) + "</div>"
+def gallery(cells: Sequence[Cell], wide: bool = False) -> str:
+    """Pictures side by side, each inside the page; `wide` ones below each other."""
+    return f'<div class="grid{" wide" * wide}">' + "".join(_figure(cell) for cell in cells) + "</div>"
 
 
 def color_legend(colors: Sequence[tuple[str, tuple[int, int, int]]]) -> str:
