@@ -25,6 +25,7 @@ from avatarfit.capture.picture_maps import (
 _SIDE_PX = 128
 _NOISE_PX_AT_512 = 1.5
 _AROUND = 5
+_CUT = 0.5  # of the picture's own deviation
 _NO_MAP = np.empty(0, np.float32)
 
 
@@ -82,7 +83,7 @@ class MotionFinder:
         self._former: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def next(self, gray: np.ndarray, head: np.ndarray, body: np.ndarray, seam_px: float) -> Motion | None:
-        """How the former picture's pixels came to this one; None for the first.
+        """How the former picture's pixels came to this one; None for the first, and after a cut.
 
         Args:
             gray: uint8 [H, W].
@@ -104,7 +105,9 @@ class MotionFinder:
         across, down = cv2.split(beyond)
         power = cv2.blur(across * across + down * down, (_AROUND, _AROUND))
         share = power / (power + np.float32((_NOISE_PX_AT_512 * max(small.shape) / 512) ** 2))
-        return Motion(cv2.add(by_maps, cv2.multiply(beyond, cv2.merge([share, share]))))
+        motion = Motion(cv2.add(by_maps, cv2.multiply(beyond, cv2.merge([share, share]))))
+        unlike = cv2.absdiff(small, motion.moved(former)).mean()
+        return None if unlike > _CUT * small.std() else motion
 
 
 def _shift_of_maps(

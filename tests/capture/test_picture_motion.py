@@ -73,3 +73,10 @@ def test_what_moves_otherwise_than_the_maps_is_seen() -> None:
     x, y = motion.origins(rows, columns, SIZE)
     assert np.abs(np.median(x - columns) + 9) < 0.5
     assert np.abs(np.median(y - rows)) < 0.3
+
+
+def test_after_a_cut_there_is_no_former_picture() -> None:
+    finder = MotionFinder()
+    finder.next(cloth(), np.eye(2, 3), np.eye(2, 3), 100)
+    assert finder.next(cloth(1), np.eye(2, 3), np.eye(2, 3), 100) is None
+    assert finder.next(shifted(cloth(1), 3, 1), np.eye(2, 3), np.eye(2, 3), 100) is not None
