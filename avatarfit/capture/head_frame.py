@@ -107,17 +107,23 @@ def _on_rays(landmarks_px: np.ndarray, depth: np.ndarray, solution: RigidSolutio
 
 def _expression_depth(plane: np.ndarray, depth: np.ndarray, fit_count: int) -> np.ndarray:
     """Depth [T, N] as its mean plus a ridge regression on the principal components of `plane` [T, N, 2]."""
+    import scipy.linalg
+
     centred = np.array(plane).reshape(len(plane), -1)
     depth_mean = np.median(depth[:fit_count], axis=0)
     centred -= centred[:fit_count].mean(axis=0)
     covariance = centred[:fit_count].T @ centred[:fit_count] / fit_count
-    variance, vectors = np.linalg.eigh(covariance.astype(np.float64))
-    keep = np.argsort(variance)[::-1][: min(_COMPONENTS, fit_count - 1)]
-    if fit_count < 3 or variance[keep[0]] <= 0:
+    kept = min(_COMPONENTS, fit_count - 1)
+    if fit_count < 3:
         return np.repeat(depth_mean[None], len(depth), axis=0)
-    score = centred @ vectors[:, keep] / np.sqrt(variance[keep] + 1e-12)
+    # Only the largest: all of them take twice as long.
+    span = [len(covariance) - kept, len(covariance) - 1]
+    variance, vectors = scipy.linalg.eigh(covariance.astype(np.float64), subset_by_index=span)
+    if variance[-1] <= 0:
+        return np.repeat(depth_mean[None], len(depth), axis=0)
+    score = centred @ vectors / np.sqrt(np.maximum(variance, 0) + 1e-12)
     fitted = score[:fit_count]
-    gram = fitted.T @ fitted / fit_count + _RIDGE * np.eye(len(keep))
+    gram = fitted.T @ fitted / fit_count + _RIDGE * np.eye(kept)
     slope = np.linalg.solve(gram, fitted.T @ (depth[:fit_count] - depth_mean) / fit_count)
     # Beyond the fitted range a linear model runs away; three deviations is as far as it is trusted.
     return (np.clip(score, -3, 3) @ slope + depth_mean).astype(np.float32)
