@@ -11,7 +11,6 @@ from avatarfit.audio.log_mel import HOP_SECONDS
 from avatarfit.contracts import AudioClip, Camera, FaceMotion, HeadPose
 from avatarfit.evaluation.face_figures import MOUTH_20, correlation, lmd_px
 from avatarfit.evaluation.lip_sound import Sound, lip_speed, silence_leakage
-from avatarfit.model.audio_to_landmarks import LOOK_AHEAD_HOPS
 from avatarfit.model.rig import Rig, lip_aperture_cm
 
 if TYPE_CHECKING:
@@ -143,6 +142,7 @@ def latency(avatar: Avatar, sound: AudioClip, pts_seconds: np.ndarray, picture_m
         picture_ms: from motion to picture, a frame, as measured while rendering.
     """
     from avatarfit.driving.driver import drive
+    from avatarfit.model.audio_to_landmarks import LOOK_AHEAD_HOPS
 
     clip = heard(sound, pts_seconds, avatar.frame_rate_hz)
     began = time.perf_counter()

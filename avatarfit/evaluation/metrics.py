@@ -154,8 +154,8 @@ class Pyramid:
     def ms_ssim(self, mask: np.ndarray | None = None) -> float | None:
         """Equation 7, per channel, then their mean; higher is better, 1 best.
 
-        Weights are MS_SSIM_WEIGHTS of as many scales as there are, scaled to sum to one. Contrast and structure below
-        zero count as zero.
+        Weights are MS_SSIM_WEIGHTS, those of as many scales as there are scaled to sum to one where they are not five.
+        Contrast and structure below zero count as zero.
 
         Args:
             mask: [H, W], averages are taken over its windows' centres at each scale; None weighs all alike.
@@ -164,7 +164,8 @@ class Pyramid:
             None where the mask is empty at some scale.
         """
         weights = np.array(MS_SSIM_WEIGHTS[: len(self.scales)])
-        weights /= weights.sum()
+        if len(weights) < len(MS_SSIM_WEIGHTS):  # the published five are taken as they are
+            weights /= weights.sum()
         product = np.ones(self.scales[0].structure.shape[-1])
         weight = None if mask is None else mask.astype(np.float32)
         for k, (scale, exponent) in enumerate(zip(self.scales, weights, strict=True)):

@@ -18,11 +18,11 @@ from avatarfit.evaluation.found_landmarks import LandmarkFinder, landmark_finder
 from avatarfit.evaluation.lip_sound import Sound, lip_speed, offsets, silence_leakage
 from avatarfit.evaluation.scores import Truth
 from avatarfit.evaluation.steadiness import Flicker, PoseJitter, neck_seam, root_mean_square, seam_band
-from avatarfit.evaluation.sync_score import LipFeatures, sync_scores
 from avatarfit.media import VideoWriter
 
 if TYPE_CHECKING:
     from avatarfit.contracts import Camera
+    from avatarfit.evaluation.sync_score import LipFeatures
     from avatarfit.evaluation.syncnet import SyncNet
 
 SIDES = ("truth", "render")
@@ -66,7 +66,11 @@ class MotionPass:
         self._jitter = {side: PoseJitter(head, shape, landmarks, camera) for side in SIDES}
         self._flicker = {side: Flicker() for side in SIDES}
         self._syncnet = syncnet
-        self._lips = {side: LipFeatures(syncnet, clip.frame_rate_hz) for side in SIDES} if syncnet else {}
+        self._lips: dict[str, LipFeatures] = {}
+        if syncnet is not None:
+            from avatarfit.evaluation.sync_score import LipFeatures
+
+            self._lips = {side: LipFeatures(syncnet, clip.frame_rate_hz) for side in SIDES}
         self._video_path = video
         self._video: VideoWriter | None = None
         self._finders: dict[str, LandmarkFinder] = {}
@@ -221,6 +225,8 @@ class MotionPass:
     def _sync(self) -> dict[str, Any] | None:
         if self._sound is None or self._syncnet is None:
             return None
+        from avatarfit.evaluation.sync_score import sync_scores
+
         scores = {side: sync_scores(self._syncnet, self._lips[side], self._sound.clip) for side in SIDES}
         if None in scores.values():
             self._notes.append("Sync-C and Sync-D are absent: too little sound around the held-out frames")
