@@ -40,7 +40,7 @@ from avatarfit.ops import Frame, Gaussians, layout, native_cuda, vendor_gsplat
 from avatarfit.ops.frame_graph import FrameGraph
 
 GROUPS = 3
-CODE_COUNTS = (16, 8)
+CODE_COUNTS = (16, 8, 16)
 """Lengths of the mouth's and the upper face's code; the poses come on top."""
 PROJECT_FLOPS = 300
 """Of one Gaussian, skinning included; its gradient takes twice as many."""

@@ -17,7 +17,7 @@ import numpy as np
 from avatarfit.contracts import FileFormatError, InputError
 
 FORMAT = "avatarfit.avatar"
-VERSION = 1
+VERSION = 2
 _KEY = "avatarfit"
 
 
@@ -61,7 +61,7 @@ def read_avatar(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarray]
 
     Raises:
         InputError: no such file.
-        FileFormatError: truncated, damaged, not an avatar file, or of a newer version.
+        FileFormatError: truncated, damaged, not an avatar file, or of another version.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -77,10 +77,10 @@ def read_avatar(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarray]
             header = json.loads(metadata.get(_KEY, "null"))
             if not isinstance(header, dict) or header.get("format") != FORMAT:
                 raise FileFormatError(f"{path} is not an avatar file", f"a file of format {FORMAT}", refit)
-            if not isinstance(header.get("version"), int) or header["version"] > VERSION:
+            if not isinstance(header.get("version"), int) or header["version"] != VERSION:
                 raise FileFormatError(
                     f"{path} is of version {header.get('version')}",
-                    f"version {VERSION} or older",
+                    f"version {VERSION}",
                     "update avatarfit, or fit the avatar anew with this one",
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

@@ -44,7 +44,7 @@ FOCAL_OVER_LONG_SIDE = 2.34
 """A frontal clip barely shows its focal length (errors change by under 2 % over a factor of ten); a usual lens."""
 
 _RATES_HZ = (10, 12.5, 15, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60)
-_VERSIONS = {"view": 1, "observe": 4, "pose": 5, "register": 4, "masks": 6, "tracks": 3}
+_VERSIONS = {"view": 1, "observe": 4, "pose": 5, "register": 4, "masks": 7, "tracks": 4}
 
 
 def capture_clip(
@@ -221,13 +221,19 @@ def _masks(
     sampled = sample_clip(kept, _ticker("sample", len(kept), on_event))
     on_event(Finished("sample", time.monotonic() - began))
     step = _ticker("masks", len(kept), on_event)
-    affine, values = write_masks(
+    found, values = write_masks(
         kept, sampled, folder / files.PERSON, folder / files.LABELS, rate_hz, parts, crew, step
     )  # fmt: skip
     seen_picture = sampled.plate_seen.astype(np.uint8) * 255
     for name, picture in ((files.PLATE, sampled.plate[..., ::-1]), (files.PLATE_SEEN, seen_picture)):
         write_atomically(folder / name, cv2.imencode(".png", picture)[1].tobytes())
-    save_tensors(torso, {"affine": affine.astype(np.float32)})
+    save_tensors(
+        torso,
+        {
+            "torso_affine": found.motion.affine, "torso_shape": found.motion.shape,
+            "torso_modes.fields": found.modes.fields, "torso_modes.box": found.modes.box,
+        },
+    )  # fmt: skip
     tracked = values["torso_tracked_share"]
     if tracked < 0.9:
         on_event(
@@ -249,7 +255,8 @@ def _tracks(solved: dict[str, np.ndarray], torso: Path, camera: Camera, path: Pa
     save_tensors(
         path,
         {name: solved[name] for name in names}
-        | {"torso_affine": load_tensors(torso)["affine"], "mouth": face.mouth, "upper": face.upper, "eyes": face.eyes}
+        | load_tensors(torso)
+        | {"mouth": face.mouth, "upper": face.upper, "eyes": face.eyes}
         | {"blendshapes": found.values, "blendshape_range": found.range}
         | {f"rig.{name}": value for name, value in rig.to_tensors().items()},
     )

@@ -25,8 +25,9 @@ from avatarfit.contracts import (
 )
 from avatarfit.contracts.motion import LANDMARK_COUNT
 from avatarfit.model.rig import Rig
+from avatarfit.model.torso_modes import TorsoModes
 
-FORMAT, VERSION = "avatarfit.clip", 2
+FORMAT, VERSION = "avatarfit.clip", 3
 MANIFEST, TRACKS, PERSON, LABELS = "clip.json", "tracks.safetensors", "person.mkv", "labels.mkv"
 PLATE, PLATE_SEEN = "plate.png", "plate_seen.png"
 
@@ -42,6 +43,7 @@ _TRACK_SHAPES: dict[str, tuple[int | None, ...]] = {
     "head_rotation_wxyz": (4,),
     "head_translation_cm": (3,),
     "torso_affine": (2, 3),
+    "torso_shape": (None,),
     "mouth": (None,),
     "upper": (None,),
     "eyes": (6,),
@@ -120,12 +122,16 @@ class ClipFolder:
             self.pts_seconds,
             FaceMotion(t["mouth"], t["upper"], t["eyes"]),
             HeadPose(t["head_rotation_wxyz"], t["head_translation_cm"]),
-            TorsoMotion(t["torso_affine"]),
+            TorsoMotion(t["torso_affine"], t["torso_shape"]),
         )
 
     def rig(self) -> Rig:
         """The person's rig, fitted on the training frames."""
         return Rig.from_tensors({k[4:]: v for k, v in self._tracks.items() if k.startswith("rig.")})
+
+    def torso_modes(self) -> TorsoModes:
+        """What `motion().torso.shape` speaks of."""
+        return TorsoModes(self._tracks["torso_modes.fields"], self._tracks["torso_modes.box"])
 
     def blendshapes(self) -> tuple[tuple[str, ...], np.ndarray]:
         """ARKit's names and their values over the kept frames, float32 [T, P] in 0..1; names not given are not known.

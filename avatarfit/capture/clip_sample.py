@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from avatarfit.capture.clip_folder import TORSO
+from avatarfit.capture.clip_folder import NECK, TORSO
 from avatarfit.capture.labels import Labeller
 from avatarfit.capture.part_model import PartModel, Sample
 from avatarfit.capture.plate import PlateBuilder
 from avatarfit.capture.source_view import SourceView, read_working_at
+from avatarfit.capture.torso_shape import TorsoFlow
 from avatarfit.capture.torso_tracker import TorsoTracker
 from avatarfit.contracts import Camera
 from avatarfit.contracts.geometry import HeadPose
@@ -79,6 +80,7 @@ class Sampled:
 
     parts: PartModel
     torso: TorsoTracker
+    torso_flow: TorsoFlow
     plate: np.ndarray
     plate_seen: np.ndarray
 
@@ -119,6 +121,8 @@ def sample_clip(kept: KeptFrames, step: Callable[[int], None]) -> Sampled:
     assert resting is not None
     parts = PartModel.learn([samples.pop(reference), *samples.values()])
     rgb, person = resting
-    torso = (Labeller(parts).label(rgb, kept.landmarks_px[reference], person) == TORSO).astype(np.uint8)
-    tracker = TorsoTracker(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), torso, (person >= 128).astype(np.uint8))
-    return Sampled(parts, tracker, *plate.finish())
+    labels = Labeller(parts).label(rgb, kept.landmarks_px[reference], person)
+    gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    tracker = TorsoTracker(gray, (labels == TORSO).astype(np.uint8), (person >= 128).astype(np.uint8))
+    flow = TorsoFlow(gray, np.isin(labels, (NECK, TORSO)).astype(np.uint8), kept.camera)
+    return Sampled(parts, tracker, flow, *plate.finish())

@@ -6,7 +6,7 @@ Lengths are centimetres, quaternions wxyz, pixels at centres (+0.5).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -93,25 +93,30 @@ class HeadPose:
 
 @dataclass(frozen=True)
 class TorsoMotion:
-    """The upper body's motion, for T frames, as an affine map of the image plane at z = 1.
+    """The upper body's motion, for T frames: an affine map of the image plane at z = 1, and what clothes do besides.
 
     A point of the resting torso seen at normalised coordinates `u = ((x_px - cx) / f, (y_px - cy) / f)` is seen at
     `affine[:, :2] @ u + affine[:, 2]`. Being normalised, it holds at every picture size.
 
     Attributes:
         affine: float32 [T, 2, 3].
+        shape: float32 [T, S], how far the person's torso modes (avatarfit.model.torso_modes) are moved, in standard
+            deviations over the clip; S may be 0, which is the default.
     """
 
     affine: np.ndarray
+    shape: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "affine", as_array("TorsoMotion.affine", self.affine, (None, 2, 3), np.float32))
+        shape = self.shape if self.shape.size else np.zeros((len(self), 0), np.float32)
+        object.__setattr__(self, "shape", as_array("TorsoMotion.shape", shape, (len(self), None), np.float32))
 
     def __len__(self) -> int:
         return len(self.affine)
 
     def __getitem__(self, index: slice) -> TorsoMotion:
-        return TorsoMotion(self.affine[index])
+        return TorsoMotion(self.affine[index], self.shape[index])
 
     def matrices(self) -> np.ndarray:
         """float32 [T, 3, 4]: the same map on camera-frame points, depth kept: `x' = (a u + t) z`."""

@@ -120,7 +120,7 @@ def _chunks(
             pts,
             FaceMotion(mouth, stance.upper, stance.eyes),
             HeadPose(stance.rotation_wxyz, stance.translation_cm),
-            TorsoMotion(stance.torso_affine),
+            TorsoMotion(stance.torso_affine, stance.torso_shape),
         )
 
 
@@ -168,5 +168,5 @@ def _joined(parts: list[Motion]) -> Motion:
             np.concatenate([part.head.rotation_wxyz for part in parts]),
             np.concatenate([part.head.translation_cm for part in parts]),
         ),
-        TorsoMotion(np.concatenate([part.torso.affine for part in parts])),
+        TorsoMotion(*(np.concatenate([getattr(part.torso, name) for part in parts]) for name in ("affine", "shape"))),
     )

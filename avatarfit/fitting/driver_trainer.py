@@ -289,7 +289,12 @@ class _Loss:
 
 def _habits(motion: Motion, frame_rate_hz: float) -> Habits:
     stance = Stance(
-        motion.face.upper, motion.face.eyes, motion.head.rotation_wxyz, motion.head.translation_cm, motion.torso.affine
+        motion.face.upper,
+        motion.face.eyes,
+        motion.head.rotation_wxyz,
+        motion.head.translation_cm,
+        motion.torso.affine,
+        motion.torso.shape,
     )
     return Habits.of(stance, motion.pts_seconds, frame_rate_hz)
 

@@ -18,6 +18,7 @@ from avatarfit.fitting.frame_store import WEIGHT_SCALE, FrameStore
 from avatarfit.fitting.initialise import initial_gaussians
 from avatarfit.fitting.relocation import relocate
 from avatarfit.model.gaussian_avatar import GaussianAvatar
+from avatarfit.model.torso_modes import TorsoModes
 
 STAGE = "avatar"
 _BETAS = (0.9, 0.99)
@@ -92,6 +93,7 @@ class GaussianTrainer:
         aperture_cm: float [T], the inner lips' gap.
         frames: the frames on disk; only the first T are read.
         plate: uint8 [H, W, 3], the background at the fitting size.
+        modes: how the torso gives way; as many as `motion.torso.shape` has columns.
         settings: how.
         checkpoint: where to keep the state; None keeps none.
         resume: go on from the checkpoint when there is one.
@@ -104,6 +106,7 @@ class GaussianTrainer:
         aperture_cm: np.ndarray,
         frames: FrameStore,
         plate: np.ndarray,
+        modes: TorsoModes,
         settings: GaussianSettings,
         *,
         checkpoint: Path | None = None,
@@ -121,6 +124,7 @@ class GaussianTrainer:
             landmarks_cm,
             frames,
             aperture_cm,
+            modes,
             count=settings.count,
             basis_count=settings.basis_count,
             generator=np.random.default_rng(settings.seed),

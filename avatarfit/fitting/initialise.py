@@ -24,6 +24,7 @@ from avatarfit.model.gaussian_avatar import (
     group_mask,
     inverse,
 )
+from avatarfit.model.torso_modes import TorsoModes
 
 _MESH_COUNT = 468
 _SUBNASALE, _CHIN = 2, 152
@@ -44,6 +45,7 @@ def initial_gaussians(
     landmarks_cm: np.ndarray,
     frames: FrameStore,
     aperture_cm: np.ndarray,
+    modes: TorsoModes,
     *,
     count: int,
     basis_count: int,
@@ -56,6 +58,7 @@ def initial_gaussians(
         landmarks_cm: float32 [T, 478, 3], of the training frames, in the head's frame.
         frames: pictures and masks; only the training frames are read.
         aperture_cm: float [T], height of the inner lips' gap.
+        modes: how the torso gives way.
         count: N.
         basis_count: K, deltas for each Gaussian.
     """
@@ -105,13 +108,18 @@ def initial_gaussians(
     group = np.where(on_head, np.where(below_nose, 0, 1), 2).astype(np.int32)
     assert GROUPS == ("lower_face", "upper_face", "torso")
 
+    skin = whole["skin"].astype(np.float32)
+    deltas = np.zeros((n, basis_count, ATTRIBUTE_COUNT), np.float32)
+    # The network starts with a delta for each of the first inputs that a group sees: the torso's are its modes.
+    moved = modes.displacements_cm(whole["mean"])[:, :basis_count] * (1 - skin[:, None, None])
+    deltas[:, : moved.shape[1], :3] = moved * (group == GROUPS.index("torso"))[:, None, None]
     inputs = condition(motion, rest_head)
-    counts = (motion.face.mouth.shape[1], motion.face.upper.shape[1])
+    counts = motion.face.mouth.shape[1], motion.face.upper.shape[1], motion.torso.shape.shape[1]
     return GaussianAvatar(
         torch.from_numpy(base),
-        torch.zeros(n, basis_count, ATTRIBUTE_COUNT),
+        torch.from_numpy(deltas),
         torch.from_numpy(group),
-        torch.from_numpy(whole["skin"].astype(np.float32)),
+        torch.from_numpy(skin),
         rest_head,
         inputs.amin(dim=0),
         inputs.amax(dim=0),

@@ -93,7 +93,7 @@ class GaussianAvatar:
         rest_head: float32 [3, 4], the head's pose in rest space.
         condition_low, condition_high: float32 [D], range of the network's inputs over the training frames.
         weights: the network.
-        input_counts: lengths of the mouth and upper-face codes it was built for.
+        input_counts: lengths of the mouth, upper-face and torso codes it was built for.
     """
 
     base: Tensor
@@ -104,7 +104,7 @@ class GaussianAvatar:
     condition_low: Tensor
     condition_high: Tensor
     weights: MotionWeights
-    input_counts: tuple[int, int]
+    input_counts: tuple[int, int, int]
 
     @property
     def count(self) -> int:
@@ -141,7 +141,8 @@ class GaussianAvatar:
 
     def config(self) -> dict[str, Any]:
         """JSON-able shape of the model."""
-        return {"mouth_count": self.input_counts[0], "upper_count": self.input_counts[1], "groups": list(GROUPS)}
+        mouth, upper, torso = self.input_counts
+        return {"mouth_count": mouth, "upper_count": upper, "torso_count": torso, "groups": list(GROUPS)}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, np.ndarray], config: dict[str, Any]) -> GaussianAvatar:
@@ -156,7 +157,7 @@ class GaussianAvatar:
             if name.startswith("weights.")
         }
         groups, hidden, basis_count = state["out"].shape
-        counts = (int(config["mouth_count"]), int(config["upper_count"]))
+        counts = int(config["mouth_count"]), int(config["upper_count"]), int(config["torso_count"])
         weights = MotionWeights(group_mask(*counts), basis_count, hidden)
         weights.load_state_dict(state)
         base = torch.from_numpy(np.array(tensors["base"], np.float32))
@@ -177,7 +178,8 @@ class GaussianAvatar:
 
 
 def condition(motion: Motion, rest_head: np.ndarray) -> Tensor:
-    """The network's inputs, float32 [T, D]: mouth, upper, eyes, head rotation and translation, torso, head on torso."""
+    """The network's inputs, float32 [T, D]: torso modes, mouth, upper face, eyes, head rotation and translation, torso,
+    head on torso."""
     relative = compose(motion.head.matrices(), inverse(rest_head))
     rotation = Rotation.from_matrix(relative[:, :, :3]).as_rotvec() / _ROTATION_SCALE_RAD
     translation = (motion.head.translation_cm - rest_head[:, 3]) / _TRANSLATION_SCALE_CM
@@ -185,18 +187,19 @@ def condition(motion: Motion, rest_head: np.ndarray) -> Tensor:
     # Where the torso would carry the head, against where the head is: what stretches the neck.
     carried = np.einsum("tij,j->ti", motion.torso.matrices()[:, :, :3], rest_head[:, 3])
     on_torso = (motion.head.translation_cm - carried) / _TRANSLATION_SCALE_CM
-    parts = [motion.face.mouth, motion.face.upper, motion.face.eyes, rotation, translation, torso, on_torso]
+    face = motion.face
+    parts = [motion.torso.shape, face.mouth, face.upper, face.eyes, rotation, translation, torso, on_torso]
     return torch.from_numpy(np.concatenate(parts, axis=1).astype(np.float32))
 
 
-def group_mask(mouth_count: int, upper_count: int) -> Tensor:
+def group_mask(mouth_count: int, upper_count: int, torso_count: int) -> Tensor:
     """float [G, D] for `MotionWeights`: which inputs of `condition` move which group."""
-    sizes = {"mouth": mouth_count, "upper": upper_count, "eyes": 6, "rotation": 3, "translation": 3, "torso": 6}
-    sizes["on_torso"] = 3
+    sizes = {"shape": torso_count, "mouth": mouth_count, "upper": upper_count, "eyes": 6}
+    sizes |= {"rotation": 3, "translation": 3, "torso": 6, "on_torso": 3}
     seen_by = {
         "lower_face": ("mouth", "rotation"),
         "upper_face": ("upper", "eyes", "rotation"),
-        "torso": ("rotation", "torso", "on_torso"),
+        "torso": ("shape", "rotation", "torso", "on_torso"),
     }
     columns = np.repeat(list(sizes), list(sizes.values()))
     return torch.tensor(np.array([np.isin(columns, seen_by[group]) for group in GROUPS]), dtype=torch.float32)

@@ -30,6 +30,7 @@ class Stance:
     Attributes:
         upper: float32 [T, U] and eyes: float32 [T, 6], rig coefficients.
         rotation_wxyz: float32 [T, 4]. translation_cm: float32 [T, 3]. torso_affine: float32 [T, 2, 3].
+        torso_shape: float32 [T, S].
     """
 
     upper: np.ndarray
@@ -37,6 +38,7 @@ class Stance:
     rotation_wxyz: np.ndarray
     translation_cm: np.ndarray
     torso_affine: np.ndarray
+    torso_shape: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Habits:
     """The clip's stretches.
 
     Attributes:
-        upper, eyes, rotation_wxyz, translation_cm, torso_affine: as in `Stance`, for the clip's N frames.
+        upper, eyes, rotation_wxyz, translation_cm, torso_affine, torso_shape: as in `Stance`, for the clip's N frames.
         run: int32 [N], rising by one where the clip was cut, or frames are missing, between two neighbours.
         frame_rate_hz: of the clip.
     """
@@ -54,6 +56,7 @@ class Habits:
     rotation_wxyz: np.ndarray
     translation_cm: np.ndarray
     torso_affine: np.ndarray
+    torso_shape: np.ndarray
     run: np.ndarray
     frame_rate_hz: float
 
@@ -66,7 +69,7 @@ class Habits:
         # One hemisphere for all, so that weighted sums of quaternions mean something.
         q[q @ q[0] < 0] *= -1
         return Habits(
-            stance.upper, stance.eyes, q, stance.translation_cm, stance.torso_affine,
+            stance.upper, stance.eyes, q, stance.translation_cm, stance.torso_affine, stance.torso_shape,
             np.cumsum(gap).astype(np.int32), float(frame_rate_hz),
         )  # fmt: skip
 
@@ -74,21 +77,21 @@ class Habits:
         return len(self.run)
 
     def table(self) -> np.ndarray:
-        """float32 [N, U + 6 + 4 + 3 + 6]: all of it, side by side."""
+        """float32 [N, U + 6 + 4 + 3 + 6 + S]: all of it, side by side."""
+        torso = self.torso_affine.reshape(len(self), -1)
         return np.concatenate(
-            [self.upper, self.eyes, self.rotation_wxyz, self.translation_cm, self.torso_affine.reshape(len(self), -1)],
-            axis=1,
+            [self.upper, self.eyes, self.rotation_wxyz, self.translation_cm, torso, self.torso_shape], axis=1
         )
 
     def stance(self, table: np.ndarray) -> Stance:
         """The inverse of `table` for rows [T, ...]; quaternions come out of unit length."""
         u = self.upper.shape[1]
-        upper, eyes, q, t, torso = np.split(table.astype(np.float32), [u, u + 6, u + 10, u + 13], axis=1)
+        upper, eyes, q, t, torso, shape = np.split(table.astype(np.float32), [u, u + 6, u + 10, u + 13, u + 19], axis=1)
         q = q / np.linalg.norm(q, axis=1, keepdims=True)
-        return Stance(upper, eyes, q, t, torso.reshape(-1, 2, 3))
+        return Stance(upper, eyes, q, t, torso.reshape(-1, 2, 3), shape)
 
     def rest(self) -> np.ndarray:
-        """float32 [U + 6 + 4 + 3 + 6]: the common resting pose, a row of `table` (the median of each column)."""
+        """float32 [U + 6 + 4 + 3 + 6 + S]: the common resting pose, a row of `table` (the median of each column)."""
         return np.median(self.table(), axis=0).astype(np.float32)
 
 
@@ -220,6 +223,7 @@ def _matching_columns(table: np.ndarray, habits: Habits) -> np.ndarray:
         habits.rotation_wxyz * 2 * _FACE_FROM_NECK_CM,
         habits.translation_cm,
         (habits.torso_affine.reshape(len(table), -1) - _TORSO_REST) * np.median(np.abs(habits.translation_cm[:, 2])),
+        habits.torso_shape * 0.05,
     ]
     pose = np.concatenate(parts, axis=1)
     velocity = np.gradient(pose, axis=0) if len(pose) > 1 else np.zeros_like(pose)

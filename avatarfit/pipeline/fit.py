@@ -96,7 +96,8 @@ def fit(
     camera = frames.camera
     plate = cv2.resize(folder.plate(), (camera.width_px, camera.height_px), interpolation=cv2.INTER_AREA)
     trainer = GaussianTrainer(
-        motion, landmarks_cm, lip_aperture_cm(landmarks_cm), frames, plate, settings.gaussian,
+        motion, landmarks_cm, lip_aperture_cm(landmarks_cm), frames, plate, folder.torso_modes(),
+        settings.gaussian,
         checkpoint=work / "avatar.checkpoint", resume=resume, on_event=on_event,
     )  # fmt: skip
     gaussians = trainer.run()

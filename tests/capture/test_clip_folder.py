@@ -40,6 +40,8 @@ def folder(tmp_path: Path) -> Path:
         "head_rotation_wxyz": np.tile(np.array([1, 0, 0, 0], np.float32), (T, 1)),
         "head_translation_cm": np.zeros((T, 3), np.float32),
         "torso_affine": np.tile(np.eye(2, 3, dtype=np.float32), (T, 1, 1)),
+        "torso_shape": np.arange(2 * T, dtype=np.float32).reshape(T, 2),
+        "torso_modes.fields": np.ones((2, 3, 4, 2), np.float32), "torso_modes.box": np.array([-1, 0, 1, 1], np.float32),
         "mouth": face.mouth, "upper": face.upper, "eyes": face.eyes,
         "blendshapes": np.linspace(0, 1, 2 * T, dtype=np.float32).reshape(T, 2),
     }  # fmt: skip
@@ -58,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
     seen[:, : W // 2] = 255
     cv2.imwrite(str(path / "plate_seen.png"), seen)
     manifest = {
-        "format": "avatarfit.clip", "version": 2,
+        "format": "avatarfit.clip", "version": 3,
         "source": {"path": str(source), "sha256": "0" * 64, "size_bytes": source.stat().st_size, "width_px": W,
                    "height_px": H, "frame_rate_hz": RATE, "duration_seconds": 0.96, "audio": None},
         "view": {"x_px": 0, "y_px": 0, "width_px": W, "height_px": H, "frame_rate_hz": None},
@@ -93,6 +95,8 @@ def test_everything_written_is_read_back(folder: Path) -> None:
     motion = clip.motion()
     np.testing.assert_array_equal(motion.face.mouth, tracks["mouth"])
     np.testing.assert_array_equal(motion.torso.affine, tracks["torso_affine"])
+    np.testing.assert_array_equal(motion.torso.shape, tracks["torso_shape"])
+    np.testing.assert_array_equal(clip.torso_modes().fields, tracks["torso_modes.fields"])
     np.testing.assert_array_equal(clip.rig().shape_cm, tracks["rig.shape_cm"])
     assert (clip.plate() == (250, 120, 10)).all()
     assert clip.plate_seen().mean() == 0.5

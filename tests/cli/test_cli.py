@@ -32,7 +32,7 @@ def speech(path: Path) -> Path:
     return path
 
 
-def avatar(path: Path, version: int = 1) -> Path:
+def avatar(path: Path, version: int = 2) -> Path:
     import json
 
     from safetensors.numpy import save
@@ -268,7 +268,7 @@ def test_inspect_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     someone = avatar(tmp_path / "a.avatar")
     assert main(["inspect", str(someone)]) == 0
     shown = capsys.readouterr().out
-    assert "version 1" in shown
+    assert "version 2" in shown
     assert "plate uint8 [2, 2, 3]" in shown
     assert main(["inspect", str(someone), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -38,6 +38,7 @@ def model(name: str = FEATURE_NAME, stride: int = 4) -> DriverModel:
         rotation,
         random.normal(0, 0.1, (n, 3)).astype(np.float32) + np.float32([0, 0, 60]),
         np.tile(np.eye(2, 3, dtype=np.float32), (n, 1, 1)),
+        random.normal(size=(n, 2)).astype(np.float32),
     )
     return DriverModel(
         name,

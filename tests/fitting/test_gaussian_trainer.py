@@ -13,6 +13,7 @@ from avatarfit.fitting.frame_store import FrameStore
 from avatarfit.fitting.gaussian_trainer import GaussianSettings, GaussianTrainer, outline_loss
 from avatarfit.fitting.initialise import resting_frame
 from avatarfit.fitting.relocation import relocate
+from avatarfit.model.torso_modes import TorsoModes
 
 FRAMES, SIZE = 12, 32
 SETTINGS = GaussianSettings(count=120, basis_count=3, steps=60, relocate_every=20, picture_seconds=1e9)
@@ -49,7 +50,7 @@ def scene() -> tuple[Motion, np.ndarray, FrameStore, np.ndarray]:
 
 def trainer(scene: tuple, settings: GaussianSettings = SETTINGS, **options: object) -> GaussianTrainer:
     motion, landmarks, store, plate = scene
-    return GaussianTrainer(motion, landmarks, np.zeros(FRAMES), store, plate, settings, **options)
+    return GaussianTrainer(motion, landmarks, np.zeros(FRAMES), store, plate, TorsoModes.none(), settings, **options)
 
 
 def test_fitting_lowers_the_loss_to_a_likeness(scene: tuple) -> None:

@@ -16,7 +16,7 @@ from avatarfit.model.gaussian_avatar import (
     inverse,
 )
 
-COUNTS = (4, 3)
+COUNTS = (4, 3, 2)
 
 
 def random_motion(frames: int = 6, seed: int = 0) -> Motion:
@@ -25,9 +25,9 @@ def random_motion(frames: int = 6, seed: int = 0) -> Motion:
     affine = np.eye(2, 3) + generator.normal(size=(frames, 2, 3)) * 0.01
     return Motion(
         np.arange(frames) / 25,
-        FaceMotion(*(generator.normal(size=(frames, n)) for n in (*COUNTS, 6))),
+        FaceMotion(*(generator.normal(size=(frames, n)) for n in (*COUNTS[:2], 6))),
         HeadPose(rotation, generator.normal(size=(frames, 3)) + (0, 0, 100)),
-        TorsoMotion(affine),
+        TorsoMotion(affine, generator.normal(size=(frames, COUNTS[2]))),
     )
 
 
@@ -85,7 +85,10 @@ def test_motion_beyond_what_was_seen_is_held(avatar: GaussianAvatar) -> None:
     wild = FaceMotion(motion.face.mouth * 100, motion.face.upper, motion.face.eyes)
     far = Motion(motion.pts_seconds, wild, motion.head, motion.torso)
     corner = torch.where(avatar.condition(far) > 0, avatar.condition_high, avatar.condition_low)
-    corner[:, 4:] = avatar.condition(motion)[:, 4:]
+    mouth = slice(COUNTS[2], COUNTS[2] + COUNTS[0])
+    kept = avatar.condition(motion)
+    kept[:, mouth] = corner[:, mouth]
+    corner = kept
     expected = avatar.weights(
         torch.minimum(torch.maximum(avatar.condition(far), avatar.condition_low), avatar.condition_high)
     )

@@ -31,7 +31,7 @@ def clip(count: int = 1000, seed: int = 0) -> tuple[Stance, np.ndarray]:
         opening[at : at + 6] = -4
         at += int(random.integers(60, 110))
     eyes = np.concatenate([wander(4, 0.5), opening[:, None], opening[:, None]], 1)
-    stance = Stance(wander(4, 0.5), eyes, rotation, wander(3, 0.5) + np.float32([0, 0, 60]), torso)
+    stance = Stance(wander(4, 0.5), eyes, rotation, wander(3, 0.5) + np.float32([0, 0, 60]), torso, wander(3, 1.0))
     return stance, np.arange(count) / RATE
 
 
@@ -63,7 +63,7 @@ def test_how_many_frames_are_asked_at_a_time_changes_nothing() -> None:
     whole = HabitSampler(h, 3, 30.0).next(400)
     sampler = HabitSampler(h, 3, 30.0)
     parts = [sampler.next(n) for n in (1, 99, 0, 250, 50)]
-    for name in ("upper", "eyes", "rotation_wxyz", "translation_cm", "torso_affine"):
+    for name in ("upper", "eyes", "rotation_wxyz", "translation_cm", "torso_affine", "torso_shape"):
         np.testing.assert_array_equal(np.concatenate([getattr(p, name) for p in parts]), getattr(whole, name))
 
 
@@ -119,6 +119,7 @@ def test_no_motion_holds_the_head_and_leaves_the_eyes() -> None:
     still, moving = HabitSampler(h, 0, RATE, 0.0).next(500), HabitSampler(h, 0, RATE, 1.0).next(500)
     assert np.ptp(still.translation_cm, axis=0).max() < 1e-5
     assert np.ptp(still.torso_affine, axis=0).max() < 1e-6
+    assert np.ptp(still.torso_shape, axis=0).max() < 1e-6
     np.testing.assert_array_equal(still.eyes, moving.eyes)
     half = HabitSampler(h, 0, RATE, 0.5).next(500)
     np.testing.assert_allclose(half.translation_cm, (still.translation_cm + moving.translation_cm) / 2, atol=1e-4)

@@ -103,7 +103,8 @@ def clip_of(take: Film, folder: Path) -> ClipFolder:
     tracks = {
         "pts_seconds": pts, "landmarks_px": performance.landmarks_px, "landmarks_cm": landmarks,
         "head_rotation_wxyz": performance.head.rotation_wxyz, "head_translation_cm": performance.head.translation_cm,
-        "torso_affine": performance.torso.affine, "mouth": face.mouth, "upper": face.upper, "eyes": face.eyes,
+        "torso_affine": performance.torso.affine, "torso_shape": performance.torso.shape,
+        "mouth": face.mouth, "upper": face.upper, "eyes": face.eyes,
         "blendshapes": geometry_blendshapes(landmarks, count).values,
     }  # fmt: skip
     save_tensors(path / files.TRACKS, tracks | {f"rig.{k}": v for k, v in rig.to_tensors().items()})
