@@ -253,6 +253,32 @@ def test_evaluate_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "there is no folder" in refused(capsys, "evaluate", someone, *clip, "--json", tmp_path / "no" / "r.json")
     assert "is a file" in refused(capsys, "evaluate", someone, *clip, "--pictures", someone)
     assert "--frames" in refused(capsys, "evaluate", someone, *clip, "--frames", 0)
+    assert "is a file" in refused(capsys, "evaluate", someone, *clip, "--report", someone)
+    assert "last or blocks" in refused(capsys, "evaluate", someone, *clip, "--split", "some")
+    (tmp_path / "empty" / "clip.json").write_text("{}")
+    assert "where no file is" in refused(capsys, "evaluate", someone, *clip, "--syncnet", tmp_path / "no.model")
+
+
+def test_compare_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    someone = avatar(tmp_path / "a.avatar")
+    assert "does not exist" in refused(capsys, "compare", someone, someone, "--clip", tmp_path / "no")
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    (clip / "clip.json").write_text("{}")
+    words = ["compare", someone, tmp_path / "no.avatar", "--clip", clip]
+    assert "--frames" in refused(capsys, *words, "--frames", 0)
+    assert "there is no folder" in refused(capsys, *words, "--json", tmp_path / "no" / "r.json")
+
+
+def test_the_table_of_a_comparison() -> None:
+    from avatarfit.cli.compare_command import differences_table
+
+    row = {"a": 30.0, "b": 31.5, "difference": 1.5, "direction": "higher", "better": "b", "interval": [1.0, 2.0]}
+    missing = row | {"a": None, "b": None, "difference": None, "better": ""}
+    shown = differences_table({"figures": {"x.psnr_db": row, "lpips": missing}}, "one.avatar", "two.avatar")
+    assert "A is one.avatar, B is two.avatar" in shown
+    assert "30.000    31.500     1.500  B        1.000 to 2.000" in shown
+    assert "lpips" not in shown
 
 
 def test_demo_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
