@@ -174,13 +174,13 @@ DEFINITIONS: dict[str, Definition] = {
         "same rig, the floor that the rig's few coefficients set",
     ),
     "closure_recall": Definition(
-        "share of the frames with closed lips (gap in the lowest 15 % of the training frames) in which the "
-        "driven lips are closed, too (below the same gap)",
+        "share of the frames with closed lips (gap in the lowest 15 % of the training frames) in which the driven "
+        "lips are nearly closed (a tenth of the range to the 95th percentile above that)",
         "", _HIGHER,
     ),
     "closure_precision": Definition(
-        "share of the driven frames with closed lips in which the person's are; recall alone is best for a mouth that "
-        "never opens",
+        "share of the frames with closed driven lips in which the person's are nearly closed; recall alone is best "
+        "for a mouth that never opens",
         "", _HIGHER,
     ),
     "jitter_above_6hz": Definition(

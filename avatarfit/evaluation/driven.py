@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 LEAD_SECONDS = 5.0
 """So much sound before a held-out stretch the driver hears, too: people do not begin to speak there."""
-CLOSED_PERCENTILE = 15.0
 HIGH_HZ = 6.0
 """Lips hardly move faster on purpose: syllables come at 2 to 7 a second."""
 _FILTER_ORDER, _FEWEST_FRAMES = 4, 30
@@ -65,7 +64,7 @@ def placed(landmarks_cm: np.ndarray, head: HeadPose, camera: Camera) -> np.ndarr
 
 def mouth_figures(
     mouth: np.ndarray, face: FaceMotion, rig: Rig, head: HeadPose, camera: Camera, truth_px: np.ndarray,
-    truth_cm: np.ndarray, closed_below_cm: float, pts_seconds: np.ndarray, sound: Sound | None,
+    truth_cm: np.ndarray, closed_cm: tuple[float, float], pts_seconds: np.ndarray, sound: Sound | None,
 ) -> dict[str, Any]:  # fmt: skip
     """How a mouth compares with the true one; see `definitions` for each figure.
 
@@ -75,7 +74,7 @@ def mouth_figures(
         head: the true poses; `camera` of the avatar.
         truth_px: float [T, 478, 2], the clip's landmarks at the camera's size.
         truth_cm: float [T, 478, 3], the clip's landmarks in the head's frame.
-        closed_below_cm: the gap below which lips are closed.
+        closed_cm: of `closed_gaps_cm`.
         sound: None leaves silence leakage out.
     """
     mine_cm = rig.landmarks_cm(FaceMotion(mouth, face.upper, face.eyes))
@@ -83,7 +82,7 @@ def mouth_figures(
     figures: dict[str, Any] = {
         "lmd_px": float(lmd_px(truth_px, placed(mine_cm, head, camera)).mean()),
         "aperture_r": correlation(gap.astype(np.float64), true_gap.astype(np.float64)),
-        **closure(true_gap < closed_below_cm, gap < closed_below_cm),
+        **closure(true_gap, gap, *closed_cm),
         "jitter_above_6hz": jitter_ratio(mine_cm, truth_cm, pts_seconds),
         "silence_leakage": None,
     }
@@ -93,16 +92,26 @@ def mouth_figures(
     return figures
 
 
-def closure(truth: np.ndarray, driven: np.ndarray) -> dict[str, float | None]:
-    """Recall and precision of closed lips, bool [T] each; higher is better; None where none are closed.
+def closure(truth_cm: np.ndarray, driven_cm: np.ndarray, low_cm: float, high_cm: float) -> dict[str, float | None]:
+    """Recall and precision of closed lips from the gaps of both, float [T]; higher is better; None where none close.
 
-    Recall alone is best for a mouth that never opens: the two belong together.
+    Lips that are closed in one (gap up to `low_cm`) must be nearly closed in the other (up to `high_cm`): at one sharp
+    border a hair's breadth would count. Recall alone is best for a mouth that never opens: the two belong together.
     """
-    hits = int((truth & driven).sum())
+    truth, driven = truth_cm <= low_cm, driven_cm <= low_cm
     return {
-        "closure_recall": hits / int(truth.sum()) if truth.any() else None,
-        "closure_precision": hits / int(driven.sum()) if driven.any() else None,
+        "closure_recall": float((driven_cm <= high_cm)[truth].mean()) if truth.any() else None,
+        "closure_precision": float((truth_cm <= high_cm)[driven].mean()) if driven.any() else None,
     }
+
+
+def closed_gaps_cm(gaps_cm: np.ndarray) -> tuple[float, float]:
+    """Up to which gap lips are closed, and nearly closed, from those of the training frames, float [T].
+
+    The 15th percentile, and a tenth of the way from there to the 95th above it.
+    """
+    low, high = np.percentile(gaps_cm, [15, 95])
+    return float(low), float(low + 0.1 * (high - low))
 
 
 def jitter_ratio(mine_cm: np.ndarray, truth_cm: np.ndarray, pts_seconds: np.ndarray) -> float | None:
@@ -132,11 +141,11 @@ def jitter_ratio(mine_cm: np.ndarray, truth_cm: np.ndarray, pts_seconds: np.ndar
 def latency(avatar: Avatar, sound: AudioClip, pts_seconds: np.ndarray, picture_ms: float) -> dict[str, float]:
     """How long after a sound its frame can be shown, milliseconds, in parts; lower is better.
 
-    look_ahead_ms is measured, not read off the network's sizes: 0.3 s of the sound are muted at three places, and it is
-    the longest time before such a place at which the mouth already differs by a quarter of the most that the muting
-    changes. (Fainter changes reach everywhere, for the driver levels a recording by the whole of it.) network_ms is
-    what of it the network itself hears ahead. motion_ms and picture_ms are times a frame on this machine; total_ms is
-    look_ahead_ms and these two.
+    look_ahead_ms is measured, not read off the network's sizes: the loudest 0.3 s of each third of the sound are
+    muted, one after the other, and it is the middle of the times before them at which the mouth already differs
+    by a quarter of the most that the muting changes. (Fainter changes reach everywhere, for the driver levels a
+    recording by the whole of it.) network_ms is what of it the network itself hears ahead. motion_ms and
+    picture_ms are times a frame on this machine; total_ms is look_ahead_ms and these two.
 
     Args:
         picture_ms: from motion to picture, a frame, as measured while rendering.
@@ -148,17 +157,25 @@ def latency(avatar: Avatar, sound: AudioClip, pts_seconds: np.ndarray, picture_m
     began = time.perf_counter()
     usual = drive(avatar.driver, avatar.rig, clip, avatar.frame_rate_hz, head_motion=0)
     motion_ms = 1000 * (time.perf_counter() - began) / len(usual)
-    ahead = 0.0
-    for place in range(1, _PLACES + 1):
-        at = clip.start_seconds + clip.duration_seconds * place / (_PLACES + 1)
+    ahead = []
+    length = round(_MUTED_SECONDS * clip.sample_rate_hz)
+    for part in np.array_split(np.arange(len(clip.samples)), _PLACES):
+        if len(part) <= length:
+            continue
+        energy = np.concatenate([[0.0], np.cumsum(np.square(clip.samples[part], dtype=np.float64))])
+        first = int(part[0]) + int(np.argmax(energy[length:] - energy[:-length]))
         samples = clip.samples.copy()
-        first = round((at - clip.start_seconds) * clip.sample_rate_hz)
-        samples[first : first + round(_MUTED_SECONDS * clip.sample_rate_hz)] = 0
+        samples[first : first + length] = 0
         muted = AudioClip(samples, clip.sample_rate_hz, clip.start_seconds)
         other = drive(avatar.driver, avatar.rig, muted, avatar.frame_rate_hz, head_motion=0)
         change = np.abs(other.face.mouth - usual.face.mouth).max(axis=1)
         if change.max() > 0:
-            ahead = max(ahead, 1000 * (at - float(usual.pts_seconds[np.argmax(change > _MOVED * change.max())])))
-    parts = {"look_ahead_ms": ahead, "motion_ms": motion_ms, "picture_ms": picture_ms}
+            seen = usual.pts_seconds[np.argmax(change > _MOVED * change.max())]
+            ahead.append(max(1000 * (clip.start_seconds + first / clip.sample_rate_hz - float(seen)), 0.0))
+    parts = {
+        "look_ahead_ms": float(np.median(ahead)) if ahead else 0.0,
+        "motion_ms": motion_ms,
+        "picture_ms": picture_ms,
+    }
     told = parts | {"total_ms": sum(parts.values()), "network_ms": 1000 * LOOK_AHEAD_HOPS * HOP_SECONDS}
     return {name: round(value, 2) for name, value in told.items()}

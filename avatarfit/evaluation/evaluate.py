@@ -19,7 +19,7 @@ from avatarfit.evaluation.baselines import MeanPicture, motion_features, nearest
 from avatarfit.evaluation.clip_view import ClipView, check_same_landmarks, evenly, measured_motion
 from avatarfit.evaluation.composites import COMPOSITES, composed
 from avatarfit.evaluation.definitions import definitions
-from avatarfit.evaluation.driven import CLOSED_PERCENTILE, driven_mouth, latency, mouth_figures
+from avatarfit.evaluation.driven import closed_gaps_cm, driven_mouth, latency, mouth_figures
 from avatarfit.evaluation.lip_sound import Sound
 from avatarfit.evaluation.metrics import ms_ssim_scales
 from avatarfit.evaluation.motion_pass import MotionFigures, MotionPass
@@ -245,11 +245,10 @@ def _driven(job: _Judgement, sound: Sound) -> dict[str, Any]:
     face = type(motion.face)(motion.face.mouth[frames], motion.face.upper[frames], motion.face.eyes[frames])
     head = type(motion.head)(motion.head.rotation_wxyz[frames], motion.head.translation_cm[frames])
     gaps = lip_aperture_cm(np.asarray(clip.landmarks_cm))
-    closed_below = float(np.percentile(gaps[known], CLOSED_PERCENTILE))
     figures = {
         name: mouth_figures(
             shown, face, avatar.rig, head, avatar.camera, job.view.landmarks_px(frames), clip.landmarks_cm[frames],
-            closed_below, clip.pts_seconds[frames], sound,
+            closed_gaps_cm(gaps[known]), clip.pts_seconds[frames], sound,
         )
         for name, shown in (("driver", mouth), ("true_motion", face.mouth))
     }  # fmt: skip

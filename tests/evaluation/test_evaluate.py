@@ -64,6 +64,9 @@ class ToyClip:
     def rig(self) -> SimpleNamespace:
         return SimpleNamespace(to_tensors=lambda: {"a": np.zeros(1)})
 
+    def torso_modes(self) -> SimpleNamespace:
+        return SimpleNamespace(to_tensors=dict)
+
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[VideoFrame]:
         for index in range(start, COUNT if stop is None else stop):
             yield VideoFrame(index / 25, np.full((2 * SIZE, 2 * SIZE, 3), self.levels[index], np.uint8))
@@ -107,6 +110,7 @@ def toy_avatar(width: int = SIZE, height: int = SIZE) -> SimpleNamespace:
         camera=Camera(width, height, 75.0, width / 2, height / 2),
         gaussians=SimpleNamespace(base=np.zeros((7, 14))),
         rig=SimpleNamespace(to_tensors=lambda: {"a": np.zeros(1)}),
+        torso_modes=SimpleNamespace(to_tensors=dict),
         plate=np.zeros((height, width, 3), np.uint8),
         made={"landmarks": "network A"},
     )

@@ -7,7 +7,7 @@ import pytest
 
 from avatarfit.evaluation import face_figures as face
 from avatarfit.evaluation.definitions import DEFINITIONS, direction, flat_figures, unit
-from avatarfit.evaluation.driven import closure, jitter_ratio
+from avatarfit.evaluation.driven import closed_gaps_cm, closure, jitter_ratio
 from avatarfit.performer import Performer
 
 RATE = 25
@@ -140,11 +140,12 @@ def test_expression_error_is_the_mean_difference() -> None:
 
 
 def test_closure_recall_and_precision() -> None:
-    truth = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
-    driven = np.array([1, 1, 0, 0, 1, 0, 0, 0], bool)
-    assert closure(truth, driven) == {"closure_recall": 0.5, "closure_precision": pytest.approx(2 / 3)}
-    assert closure(truth, np.ones(8, bool)) == {"closure_recall": 1, "closure_precision": 0.5}
-    assert closure(~truth & truth, ~truth & truth) == {"closure_recall": None, "closure_precision": None}
+    truth = np.array([0.0, 0, 0, 0, 1, 1, 1, 1])
+    driven = np.array([0.0, 0.1, 0.5, 0.5, 0, 1, 1, 1])
+    assert closure(truth, driven, 0.05, 0.2) == {"closure_recall": 0.5, "closure_precision": 0.5}
+    assert closure(truth, np.zeros(8), 0.05, 0.2) == {"closure_recall": 1, "closure_precision": 0.5}
+    assert closure(truth + 1, truth + 1, 0.05, 0.2) == {"closure_recall": None, "closure_precision": None}
+    assert closed_gaps_cm(np.linspace(0, 1, 101)) == pytest.approx((0.15, 0.23))
 
 
 def test_jitter_above_six_hertz_counts_only_what_is_fast() -> None:

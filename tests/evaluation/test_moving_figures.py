@@ -50,6 +50,9 @@ class PerformedClip:
         face = self.rig().encode(self.landmarks_cm)
         return Motion(self.pts_seconds, face, self.performance.head, TorsoMotion.still(COUNT))
 
+    def torso_modes(self) -> SimpleNamespace:
+        return SimpleNamespace(to_tensors=dict)
+
     def audio(self) -> AudioClip:
         return self.performance.sound
 
@@ -86,7 +89,7 @@ def clip() -> PerformedClip:
 def avatar(clip: PerformedClip, sigma: float = 0.0, **made: object) -> Any:
     return SimpleNamespace(
         camera=clip.camera, gaussians=SimpleNamespace(base=np.zeros((7, 14)), sigma=sigma), rig=clip.rig(),
-        plate=clip.plate, driver=None, frame_rate_hz=25.0,
+        torso_modes=clip.torso_modes(), plate=clip.plate, driver=None, frame_rate_hz=25.0,
         made={"landmarks": NETWORK, "split": {"name": "blocks", "held_out": BLOCKS}} | made,
     )  # fmt: skip
 
