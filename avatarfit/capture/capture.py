@@ -230,10 +230,11 @@ def _masks(
     save_tensors(
         torso,
         {
-            "torso_affine": found.motion.affine, "torso_shape": found.motion.shape,
-            "torso_modes.fields": found.modes.fields, "torso_modes.box": found.modes.box,
+            "torso_affine": found.motion.affine,
+            "torso_shape": found.motion.shape,
+            **{f"torso_modes.{name}": value for name, value in found.modes.to_tensors().items()},
         },
-    )  # fmt: skip
+    )
     tracked = values["torso_tracked_share"]
     if tracked < 0.9:
         on_event(

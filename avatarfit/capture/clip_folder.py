@@ -131,7 +131,8 @@ class ClipFolder:
 
     def torso_modes(self) -> TorsoModes:
         """What `motion().torso.shape` speaks of."""
-        return TorsoModes(self._tracks["torso_modes.fields"], self._tracks["torso_modes.box"])
+        part = "torso_modes."
+        return TorsoModes.from_tensors({k.removeprefix(part): v for k, v in self._tracks.items() if k.startswith(part)})
 
     def blendshapes(self) -> tuple[tuple[str, ...], np.ndarray]:
         """ARKit's names and their values over the kept frames, float32 [T, P] in 0..1; names not given are not known.

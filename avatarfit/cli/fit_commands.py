@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -46,6 +46,8 @@ class Fit:
     """A face_landmarker.task's path for finer landmarks and blendshapes, none to do without, auto: where it lies."""
     audio_offset: str = "0"
     """Seconds by which the clip's sound comes late, to move it back; auto: as measured, where that is sure."""
+    split: Literal["last", "blocks"] = "last"
+    """Which eleventh of the clip is kept out of the fit for evaluate: the last, or six blocks spread over the clip."""
 
     def run(self) -> int:
         """Fit; the exit code."""
@@ -80,7 +82,7 @@ class Fit:
             fit(
                 self.clip, self.output, size=self.size, minutes=self.minutes, steps=self.steps, preset=self.preset,
                 work_dir=work, seed=self.seed, resume=self.resume, frame_rate_hz=self.fps, face=self.face,
-                landmarker=self.landmarker, audio_offset=audio_offset, on_event=on_event,
+                landmarker=self.landmarker, audio_offset=audio_offset, split=self.split, on_event=on_event,
             )  # fmt: skip
         print(f"{self.output} is ready; make it speak: avatarfit drive {self.output} --audio speech.wav -o talking.mp4")
         return 0

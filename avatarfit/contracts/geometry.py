@@ -78,7 +78,7 @@ class HeadPose:
     def __len__(self) -> int:
         return len(self.rotation_wxyz)
 
-    def __getitem__(self, index: slice) -> HeadPose:
+    def __getitem__(self, index: slice | np.ndarray) -> HeadPose:
         return HeadPose(self.rotation_wxyz[index], self.translation_cm[index])
 
     def matrices(self) -> np.ndarray:
@@ -115,7 +115,7 @@ class TorsoMotion:
     def __len__(self) -> int:
         return len(self.affine)
 
-    def __getitem__(self, index: slice) -> TorsoMotion:
+    def __getitem__(self, index: slice | np.ndarray) -> TorsoMotion:
         return TorsoMotion(self.affine[index], self.shape[index])
 
     def matrices(self) -> np.ndarray:

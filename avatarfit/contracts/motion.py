@@ -51,7 +51,7 @@ class FaceMotion:
     def __len__(self) -> int:
         return len(self.mouth)
 
-    def __getitem__(self, index: slice) -> FaceMotion:
+    def __getitem__(self, index: slice | np.ndarray) -> FaceMotion:
         return FaceMotion(self.mouth[index], self.upper[index], self.eyes[index])
 
 
@@ -83,5 +83,5 @@ class Motion:
     def __len__(self) -> int:
         return len(self.pts_seconds)
 
-    def __getitem__(self, index: slice) -> Motion:
+    def __getitem__(self, index: slice | np.ndarray) -> Motion:
         return Motion(self.pts_seconds[index], self.face[index], self.head[index], self.torso[index])

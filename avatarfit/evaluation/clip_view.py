@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avatarfit.contracts import Camera, InputError, Motion
+from avatarfit.contracts import Camera, InputError, Motion, TorsoMotion
 from avatarfit.evaluation.composites import face_matte, head_matte
 from avatarfit.evaluation.regions import mouth_box, person_mask
 from avatarfit.evaluation.scores import Truth
@@ -81,13 +82,19 @@ class ClipView:
 
 
 def measured_motion(avatar: Avatar, clip: ClipFolder) -> Motion:
-    """The clip's motion in the avatar's own rig: as stored where the rigs are equal, else encoded anew."""
+    """The clip's motion in the avatar's own rig and torso modes: as stored where they are equal, else encoded anew."""
     motion = clip.motion()
-    mine, theirs = avatar.rig.to_tensors(), clip.rig().to_tensors()
-    if mine.keys() == theirs.keys() and all(np.array_equal(mine[k], theirs[k]) for k in mine):
-        return motion
-    face = avatar.rig.encode(np.asarray(clip.landmarks_cm))
-    return Motion(motion.pts_seconds, face, motion.head, motion.torso)
+    if not _same(avatar.rig.to_tensors(), clip.rig().to_tensors()):
+        motion = replace(motion, face=avatar.rig.encode(np.asarray(clip.landmarks_cm)))
+    modes = clip.torso_modes()
+    if not _same(avatar.torso_modes.to_tensors(), modes.to_tensors()):
+        shape = avatar.torso_modes.recoded(motion.torso.shape, modes)
+        motion = replace(motion, torso=TorsoMotion(motion.torso.affine, shape))
+    return motion
+
+
+def _same(mine: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> bool:
+    return mine.keys() == theirs.keys() and all(np.array_equal(mine[k], theirs[k]) for k in mine)
 
 
 def check_same_landmarks(avatar: Avatar, clip: ClipFolder) -> None:

@@ -6,9 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from avatarfit.contracts import FileFormatError, InputError
 
 LAST, BLOCKS = "last", "blocks"
+_BLOCKS = 6
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,26 @@ class Split:
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, as an avatar's `made.split` has it: `{name, held_out: [[first, past the last], ...]}`."""
         return {"name": self.name, "held_out": [[part.start, part.stop] for part in self.held_out]}
+
+
+def split_into(name: str, total: int, train_count: int) -> Split:
+    """Which frames a fit should hold out.
+
+    Blocks are six equal stretches, an eleventh of the clip together, each in the middle of a sixth of it: what is said
+    of them tells how an avatar does between the moments it has seen, the last eleventh how it does after them.
+
+    Args:
+        name: "last" or "blocks".
+        total: frames of the clip.
+        train_count: frames before the last eleventh.
+    """
+    if name == LAST:
+        return Split(LAST, (range(train_count, total),) if train_count < total else (), total)
+    count = min(_BLOCKS, total - train_count)
+    length = (total - train_count) / max(count, 1)
+    middles = (np.arange(count) + 0.5) * total / max(count, 1)
+    starts = np.round(middles - length / 2).astype(int).tolist()
+    return Split(BLOCKS, tuple(range(a, a + round(length)) for a in starts), total)
 
 
 def runs(indices: Iterable[int]) -> list[range]:
@@ -60,10 +83,7 @@ def split_of(made: Mapping[str, Any], total: int, train_count: int, wanted: str 
         FileFormatError: what the avatar says is no split of this clip.
     """
     told = made.get("split")
-    if told is None:
-        split = Split(LAST, (range(train_count, total),) if train_count < total else (), total)
-    else:
-        split = _parsed(told, total)
+    split = split_into(LAST, total, train_count) if told is None else _parsed(told, total)
     if wanted is not None and wanted != split.name:
         raise InputError(
             f"--split came as {wanted}, and the avatar was fitted with {split.name}: it has seen the frames that "

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -24,15 +24,30 @@ _BACKGROUND_WEIGHT, _MOUTH_WEIGHT, _EYES_WEIGHT = 0.05, 2.5, 1.8
 
 
 @dataclass(frozen=True)
+class StoredFrame:
+    """One frame.
+
+    Attributes:
+        rgb: uint8 [H, W, 3].
+        person: uint8 [H, W], soft person alpha.
+        labels: uint8 [H, W], see data/README.md.
+        weight: uint8 [H, W], loss weight times 64: the person full, mouth and eyes more, the background little.
+    """
+
+    rgb: np.ndarray
+    person: np.ndarray
+    labels: np.ndarray
+    weight: np.ndarray
+
+
+@dataclass(frozen=True)
 class FrameStore:
-    """Arrays over the clip's T kept frames at one size, memory-mapped.
+    """Frames of a clip at one size, memory-mapped; `len` is their number.
 
     Attributes:
         camera: the view at this size.
-        rgb: uint8 [T, H, W, 3].
-        person: uint8 [T, H, W], soft person alpha.
-        labels: uint8 [T, H, W], see data/README.md.
-        weight: uint8 [T, H, W], loss weight times 64: the person full, mouth and eyes more, the background little.
+        rgb, person, labels, weight: as in `StoredFrame`, of the clip's T kept frames.
+        kept: int [N], which of those are this store's frames, in order.
     """
 
     camera: Camera
@@ -40,6 +55,18 @@ class FrameStore:
     person: np.ndarray
     labels: np.ndarray
     weight: np.ndarray
+    kept: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, index: int) -> StoredFrame:
+        at = self.kept[index]
+        return StoredFrame(self.rgb[at], self.person[at], self.labels[at], self.weight[at])
+
+    def only(self, indices: np.ndarray) -> FrameStore:
+        """The store of these frames, int [N]."""
+        return replace(self, kept=self.kept[indices])
 
     @staticmethod
     def build(clip: ClipFolder, width_px: int, folder: Path, on_event: Listener = silent) -> FrameStore:
@@ -60,7 +87,7 @@ class FrameStore:
             partial.write_text(json.dumps({"key": key}))
             os.replace(partial, done)
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in shapes}
-        return FrameStore(camera, **arrays)
+        return FrameStore(camera, **arrays, kept=np.arange(len(clip)))
 
 
 def fitted_camera(camera: Camera, width_px: int) -> Camera:

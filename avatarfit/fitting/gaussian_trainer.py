@@ -91,7 +91,7 @@ class GaussianTrainer:
         motion: of the training frames, measured.
         landmarks_cm: float32 [T, 478, 3] of the training frames, in the head's frame.
         aperture_cm: float [T], the inner lips' gap.
-        frames: the frames on disk; only the first T are read.
+        frames: the same T frames on disk.
         plate: uint8 [H, W, 3], the background at the fitting size.
         modes: how the torso gives way; as many as `motion.torso.shape` has columns.
         settings: how.
@@ -240,12 +240,13 @@ class GaussianTrainer:
 
     def _loss(self, image: Tensor, frame: int) -> tuple[Tensor, Tensor]:
         """A picture's loss and its gradient."""
-        target = torch.from_numpy(self.frames.rgb[frame].astype(np.float32)).mul_(1 / 255)
-        weight = torch.from_numpy(self.frames.weight[frame].astype(np.float32)).mul_(1 / WEIGHT_SCALE)
+        truth = self.frames[frame]
+        target = torch.from_numpy(truth.rgb.astype(np.float32)).mul_(1 / 255)
+        weight = torch.from_numpy(truth.weight.astype(np.float32)).mul_(1 / WEIGHT_SCALE)
         loss, gradient = ops.l1_dssim_with_gradient(
             image, target, weight, self.settings.dssim_fraction, background=self.plate, backend=self.backend
         )
-        value, alpha_gradient = outline_loss(image[:, :, 3], torch.from_numpy(self.frames.person[frame].copy()))
+        value, alpha_gradient = outline_loss(image[:, :, 3], torch.from_numpy(truth.person.copy()))
         gradient[:, :, 3].add_(alpha_gradient, alpha=self.settings.alpha_weight)
         return loss + self.settings.alpha_weight * value, gradient
 
@@ -258,7 +259,7 @@ class GaussianTrainer:
         splats = self._project(attributes, frame)
         plate = (self.plate * 255).round().to(torch.uint8)
         return np.concatenate(
-            [self.frames.rgb[frame], ops.rasterise_over(splats, plate, backend=self.backend).numpy()], axis=1
+            [self.frames[frame].rgb, ops.rasterise_over(splats, plate, backend=self.backend).numpy()], axis=1
         )
 
     def _tensors(self) -> dict[str, Tensor]:

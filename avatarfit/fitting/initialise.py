@@ -56,7 +56,7 @@ def initial_gaussians(
     Args:
         motion: of the training frames.
         landmarks_cm: float32 [T, 478, 3], of the training frames, in the head's frame.
-        frames: pictures and masks; only the training frames are read.
+        frames: pictures and masks of the same frames.
         aperture_cm: float [T], height of the inner lips' gap.
         modes: how the torso gives way.
         count: N.
@@ -77,11 +77,12 @@ def initial_gaussians(
     parts: list[dict[str, np.ndarray]] = []
     for index, wanted, share in plan:
         posed = landmarks_cm[index] @ motion.head.matrices()[index, :, :3].T + motion.head.translation_cm[index]
-        labels = np.where(frames.person[index] > 127, frames.labels[index], 0)
+        frame = frames[index]
+        labels = np.where(frame.person > 127, frame.labels, 0)
         candidates = np.isin(labels, wanted)
         if index != rest and wanted != (MOUTH_INTERIOR,):
             candidates &= ~_covered(parts, head[index], torso[index], camera)
-        part = _lift(candidates, labels, posed, frames.rgb[index], camera, round(share * count), generator)
+        part = _lift(candidates, labels, posed, frame.rgb, camera, round(share * count), generator)
         if part is None:
             continue
         skin = part["skin"][:, None, None]

@@ -13,6 +13,7 @@ from avatarfit.contracts import Camera, FileFormatError
 from avatarfit.model.driver_model import DriverModel
 from avatarfit.model.gaussian_avatar import GaussianAvatar
 from avatarfit.model.rig import Rig
+from avatarfit.model.torso_modes import TorsoModes
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Avatar:
         frame_rate_hz: the clip's own rate.
         plate: uint8 [H, W, 3], the clip's background at the camera's size.
         made: what is known of the making (source's hash, size, steps, software version), JSON-able.
+        torso_modes: what the torso's motion speaks of.
     """
 
     rig: Rig
@@ -33,6 +35,7 @@ class Avatar:
     plate: np.ndarray
     frame_rate_hz: float
     made: dict[str, Any] = field(default_factory=dict)
+    torso_modes: TorsoModes = field(default_factory=TorsoModes.none)
 
     def save(self, path: Path | str) -> None:
         """Writes the avatar file in one step (avatarfit.avatarfile.write_avatar)."""
@@ -41,6 +44,7 @@ class Avatar:
             "rig": self.rig.to_tensors(),
             "gaussians": self.gaussians.to_tensors(),
             "driver": self.driver.to_tensors(),
+            "torso_modes": self.torso_modes.to_tensors(),
         }
         for name, part in parts.items():
             tensors |= {f"{name}.{key}": value for key, value in part.items()}
@@ -83,6 +87,7 @@ class Avatar:
                 plate,
                 frame_rate_hz,
                 header.get("made", {}),
+                TorsoModes.from_tensors(part("torso_modes")),
             )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise FileFormatError(

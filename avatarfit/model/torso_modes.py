@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,35 @@ class TorsoModes:
     def none() -> TorsoModes:
         """No modes: the torso moves as one affine map."""
         return TorsoModes(np.zeros((0, 1, 1, 2), np.float32), np.array([-1, -1, 1, 1], np.float32))
+
+    def recoded(self, course: np.ndarray, other: TorsoModes) -> np.ndarray:
+        """The course of another capture's modes, float [T, S'], in these: float32 [T, S], by least squares."""
+        if not self.count or not other.count:
+            return np.zeros((len(course), self.count), np.float32)
+        _, rows, columns, _ = self.fields.shape
+        left, top, right, bottom = self.box
+        x = left + (np.arange(columns) + 0.5) / columns * (right - left)
+        y = top + (np.arange(rows) + 0.5) / rows * (bottom - top)
+        cells = np.stack([*np.broadcast_arrays(x[None, :], y[:, None]), np.ones((rows, columns))], axis=-1)
+        theirs = other.displacements_cm(cells.reshape(-1, 3))[:, :, :2].transpose(1, 0, 2).reshape(other.count, -1)
+        mine = self.fields.reshape(self.count, -1).astype(np.float64)
+        return np.linalg.lstsq(mine.T, (course @ theirs).T, rcond=None)[0].T.astype(np.float32)
+
+    def to_tensors(self) -> dict[str, np.ndarray]:
+        """Both arrays by name."""
+        return {"fields": self.fields, "box": self.box}
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, np.ndarray]) -> TorsoModes:
+        """The inverse of `to_tensors`.
+
+        Raises:
+            KeyError, ValueError: an array is missing or of the wrong shape.
+        """
+        fields, box = (np.array(tensors[name], np.float32) for name in ("fields", "box"))
+        if fields.ndim != 4 or fields.shape[3] != 2 or not all(fields.shape[1:]) or box.shape != (4,):
+            raise ValueError(f"torso modes are {list(fields.shape)} in a box of {list(box.shape)}")
+        return TorsoModes(fields, box)
 
     def displacements_cm(self, points_cm: np.ndarray) -> np.ndarray:
         """Where one standard deviation of each mode moves points [N, 3] of rest space: float32 [N, S, 3].

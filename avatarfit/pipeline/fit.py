@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,11 +15,12 @@ from avatarfit.capture import ClipFolder, capture_clip
 from avatarfit.capture.report import report_is_current, write_report
 from avatarfit.contracts import InputError, SoundError
 from avatarfit.contracts.events import Listener, Note, silent
+from avatarfit.evaluation.split import LAST, split_into
 from avatarfit.fitting.driver_trainer import fit_driver
 from avatarfit.fitting.frame_store import FrameStore
 from avatarfit.fitting.gaussian_trainer import GaussianTrainer
 from avatarfit.model.gaussian_avatar import GaussianAvatar
-from avatarfit.model.rig import lip_aperture_cm
+from avatarfit.model.rig import Rig, lip_aperture_cm
 from avatarfit.pipeline.avatar import Avatar
 from avatarfit.pipeline.presets import Preset, load_preset
 
@@ -38,11 +40,12 @@ def fit(
     face: int | None = None,
     landmarker: Path | str = "auto",
     audio_offset: float | str = 0.0,
+    split: str = LAST,
     on_event: Listener = silent,
 ) -> Avatar:
     """Makes an avatar of the person in a clip and writes it to `output`.
 
-    The last 1/11 of the clip is never fitted to, so that `evaluate` has frames the avatar has not seen.
+    An eleventh of the clip is never fitted to, so that `evaluate` has frames the avatar has not seen.
 
     Args:
         clip: a video file, or a clip folder made by `capture`.
@@ -53,6 +56,7 @@ def fit(
         work_dir: for the clip folder and checkpoints; None puts it beside the output.
         resume: go on from the checkpoint in the work folder.
         frame_rate_hz, face, landmarker, audio_offset: as `capture_clip` takes them; a clip folder has its own.
+        split: which eleventh is held out: "last", or "blocks" spread over the clip (evaluation.split.split_into).
 
     Raises:
         AvatarfitError: of the kinds that name what is wrong with the input.
@@ -79,15 +83,18 @@ def fit(
         )  # fmt: skip
     if not clip.is_dir() and not report_is_current(folder):
         write_report(folder, on_event)
-    train = slice(0, folder.train_count)
-    motion = folder.motion()[train]
-    landmarks_cm = np.asarray(folder.landmarks_cm[train])
+    held_out = split_into(split, len(folder), folder.train_count)
+    train = np.concatenate([np.arange(part.start, part.stop) for part in held_out.training()])
+    landmarks_cm = folder.landmarks_cm[train]
     if folder.manifest["source"]["audio"] is None:
         raise SoundError(
             f"{clip} has no sound", "a clip in which the person speaks", "record it with sound, or capture it only"
         )
 
-    rig = folder.rig()
+    motion, rig = folder.motion()[train], folder.rig()
+    if split != LAST:  # the folder's rig knows the frames before the last eleventh
+        rig = Rig.fit(landmarks_cm)
+        motion = replace(motion, face=rig.encode(landmarks_cm))
     driver = fit_driver(
         rig, motion, landmarks_cm, folder.audio(), folder.frame_rate_hz,
         seconds_budget=settings.driver_seconds, steps=settings.driver_steps, seed=seed, on_event=on_event,
@@ -96,7 +103,7 @@ def fit(
     camera = frames.camera
     plate = cv2.resize(folder.plate(), (camera.width_px, camera.height_px), interpolation=cv2.INTER_AREA)
     trainer = GaussianTrainer(
-        motion, landmarks_cm, lip_aperture_cm(landmarks_cm), frames, plate, folder.torso_modes(),
+        motion, landmarks_cm, lip_aperture_cm(landmarks_cm), frames.only(train), plate, folder.torso_modes(),
         settings.gaussian,
         checkpoint=work / "avatar.checkpoint", resume=resume, on_event=on_event,
     )  # fmt: skip
@@ -106,13 +113,14 @@ def fit(
         "python": sys.version.split()[0],
         "source_sha256": folder.manifest["source"]["sha256"],
         "landmarks": folder.manifest["landmarks"],
-        "train_frames": folder.train_count,
-        "held_out_frames": len(folder) - folder.train_count,
+        "train_frames": len(train),
+        "held_out_frames": len(folder) - len(train),
+        "split": held_out.as_dict(),
         "steps": trainer.state.step,
         "seconds": round(trainer.state.seconds, 1),
         "seed": seed,
     }
-    avatar = Avatar(rig, camera, gaussians, driver, plate, folder.frame_rate_hz, made)
+    avatar = Avatar(rig, camera, gaussians, driver, plate, folder.frame_rate_hz, made, folder.torso_modes())
     avatar.save(output)
     on_event(Note("fit", f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB, {_digest(gaussians)})"))
     return avatar

@@ -6,7 +6,7 @@ import pytest
 
 from avatarfit.contracts import FileFormatError, InputError
 from avatarfit.evaluation.clip_view import evenly
-from avatarfit.evaluation.split import Split, runs, split_of
+from avatarfit.evaluation.split import Split, runs, split_into, split_of
 
 BLOCKS = {"split": {"name": "blocks", "held_out": [[10, 15], [40, 45]]}}
 
@@ -52,3 +52,17 @@ def test_a_split_that_is_none_is_refused(told: object) -> None:
 def test_runs() -> None:
     assert runs([1, 2, 3, 7, 9, 10]) == [range(1, 4), range(7, 8), range(9, 11)]
     assert runs([]) == []
+
+
+@pytest.mark.parametrize("total", [11, 60, 350, 1774])
+def test_blocks_hold_an_eleventh_out_evenly_and_touch_neither_end(total: int) -> None:
+    train_count = total - total // 11
+    split = split_into("blocks", total, train_count)
+    held = sum(len(part) for part in split.held_out)
+    assert abs(held - total // 11) <= 3
+    assert len(split.held_out) == min(6, total // 11)
+    assert sum(len(part) for part in split.training()) + held == total
+    assert split.held_out[0].start > 0
+    assert split.held_out[-1].stop < total
+    assert split_of({"split": split.as_dict()}, total, train_count) == split
+    assert split_of({}, total, train_count) == split_into("last", total, train_count)

@@ -36,7 +36,7 @@ def scene() -> tuple[Motion, np.ndarray, FrameStore, np.ndarray]:
         labels[i][torso], labels[i][head] = 3, 1
         labels[i][21:23][~head[21:23] & torso[21:23]] = 2
     person = (labels > 0).astype(np.uint8) * 255
-    store = FrameStore(camera, rgb, person, labels, np.where(person > 0, 64, 3).astype(np.uint8))
+    store = FrameStore(camera, rgb, person, labels, np.where(person > 0, 64, 3).astype(np.uint8), np.arange(FRAMES))
     shape = generator.uniform((-6, -6, -2), (6, 6, 0), (478, 3)).astype(np.float32)
     head = HeadPose(
         np.tile([1.0, 0, 0, 0], (FRAMES, 1)), np.stack([shift_cm, shift_cm * 0 - 2.4, shift_cm * 0 + 60], 1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from avatarfit.model.torso_modes import TorsoModes
 
@@ -27,3 +28,23 @@ def test_a_linear_field_is_given_exactly_between_the_cells_and_held_beyond() -> 
 
 def test_no_modes_move_nothing() -> None:
     assert TorsoModes.none().displacements_cm(np.ones((4, 3))).shape == (4, 0, 3)
+
+
+def test_the_course_of_other_modes_is_recoded() -> None:
+    random = np.random.default_rng(3)
+    fields = random.normal(size=(3, 6, 7, 2)).astype(np.float32)
+    mine = TorsoModes(fields, BOX)
+    mix = np.array([[0.0, 2, 0], [1, 0, 1], [0, 0, -1]])
+    other = TorsoModes(np.einsum("st,tijc->sijc", mix, fields).astype(np.float32), BOX)
+    course = random.normal(size=(5, 3))
+    np.testing.assert_allclose(mine.recoded(course, other), course @ mix, atol=1e-4)
+    assert mine.recoded(np.zeros((5, 0)), TorsoModes.none()).shape == (5, 3)
+    assert TorsoModes.none().recoded(course, other).shape == (5, 0)
+
+
+def test_files_with_other_shapes_are_refused() -> None:
+    kept = TorsoModes(np.ones((2, 3, 4, 2), np.float32), BOX).to_tensors()
+    assert TorsoModes.from_tensors(kept).count == 2
+    for harm in ({"fields": np.ones((2, 3, 4))}, {"fields": np.ones((2, 0, 4, 2))}, {"box": np.ones(3)}):
+        with pytest.raises(ValueError, match="torso modes are"):
+            TorsoModes.from_tensors(kept | harm)
