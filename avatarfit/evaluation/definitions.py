@@ -139,8 +139,8 @@ DEFINITIONS: dict[str, Definition] = {
         "after the warping error of Lai et al., Learning blind video temporal consistency, ECCV 2018",
     ),
     "silence_leakage": Definition(
-        "mean speed of the mouth's 20 landmarks while nobody speaks, over that while someone does; the face "
-        "aligned by its rigid landmarks; voice activity of avatarfit.audio",
+        "mean speed of the mouth's 20 landmarks while nobody speaks (nor within 0.1 s), over that while someone does; "
+        "the face aligned by its rigid landmarks; voice activity of avatarfit.audio; to be held against the truth's",
         "", _LOWER,
     ),
     "lip_sound_offset": Definition(

@@ -87,8 +87,8 @@ def mouth_figures(
         "silence_leakage": None,
     }
     if sound is not None:
-        speech = sound.at(sound.speech, pts_seconds)
-        figures["silence_leakage"] = silence_leakage(lip_speed(mine_cm[:, :, :2], pts_seconds), speech)
+        speech, pause = (sound.at(values, pts_seconds) for values in (sound.speech, sound.pause))
+        figures["silence_leakage"] = silence_leakage(lip_speed(mine_cm[:, :, :2], pts_seconds), speech, pause)
     return figures
 
 

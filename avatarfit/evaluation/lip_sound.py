@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import minimum_filter1d
 
 from avatarfit.audio.log_mel import HOP_SECONDS, SAMPLE_RATE_HZ
 from avatarfit.audio.voice_activity import level_db, loud_level_db, voice_activity
@@ -18,7 +19,7 @@ FEWEST_FRAMES = 10
 """So many frames of silence, and of speech, a leakage needs."""
 _FEWEST_SECONDS = 2.0
 _LOUD_RANGE_DB = 40.0
-_SILENT, _SPOKEN = 0.1, 0.5
+_SILENT, _SPOKEN, _EDGE_HOPS = 0.1, 0.5, 10
 
 
 class Sound:
@@ -27,6 +28,7 @@ class Sound:
     Attributes:
         clip: the sound.
         speech: float32 [F] in 0..1, hops of 10 ms.
+        pause: float32 [F], 1 where nobody speaks within 0.1 s: lips part before a word and close after it.
         level: float32 [F], decibels, nothing further than 40 dB below the loud parts.
     """
 
@@ -36,6 +38,8 @@ class Sound:
         self.clip = clip
         level = level_db(resample(clip, SAMPLE_RATE_HZ).samples)
         self.speech = voice_activity(level)
+        quiet = (self.speech < _SILENT).astype(np.float32)
+        self.pause = minimum_filter1d(quiet, 2 * _EDGE_HOPS + 1, mode="nearest") if len(quiet) else quiet
         self.level = np.maximum(level, loud_level_db(level) - _LOUD_RANGE_DB)
 
     def at(self, values: np.ndarray, pts_seconds: np.ndarray) -> np.ndarray:
@@ -59,18 +63,18 @@ def lip_speed(steady: np.ndarray, pts_seconds: np.ndarray) -> np.ndarray:
     return out
 
 
-def silence_leakage(speed: np.ndarray, speech: np.ndarray) -> float | None:
+def silence_leakage(speed: np.ndarray, speech: np.ndarray, pause: np.ndarray) -> float | None:
     """Lip speed in silence over lip speed in speech, 0 for lips that rest; lower is better.
 
     Args:
         speed: float [T], `lip_speed`.
-        speech: float [T] in 0..1, voice activity; below 0.1 is silence, above 0.5 speech.
+        speech, pause: float [T] in 0..1, of `Sound`; above 0.5 someone speaks, nobody does.
 
     Returns:
         None where there are fewer than ten frames of either, or lips that never move.
     """
     known = np.isfinite(speed)
-    quiet, loud = speed[known & (speech < _SILENT)], speed[known & (speech > _SPOKEN)]
+    quiet, loud = speed[known & (pause > _SPOKEN)], speed[known & (speech > _SPOKEN)]
     if min(len(quiet), len(loud)) < FEWEST_FRAMES or loud.mean() < 1e-9:
         return None
     return float(quiet.mean() / loud.mean())

@@ -211,12 +211,12 @@ class MotionPass:
             self._notes.append("silence leakage and the offset of lips and sound are absent: the clip has no sound")
             return {}
         reference = truth[face.found(truth)][0, :, :2].astype(np.float64)
-        speech = self._sound.at(self._sound.speech, pts)
+        heard = [self._sound.at(values, pts) for values in (self._sound.speech, self._sound.pause)]
         leakage: dict[str, float | None] = {}
         apart: dict[str, Any] = {}
         for side, points in zip(SIDES, (truth, render), strict=True):
             steady = face.steadied(points, reference)
-            leakage[side] = _rounded(silence_leakage(lip_speed(steady, pts), speech))
+            leakage[side] = _rounded(silence_leakage(lip_speed(steady, pts), *heard))
             apart[side] = offsets(pts, steady, self._sound)
         if leakage["truth"] is None:
             self._notes.append("silence leakage is absent: the held-out frames have under ten of silence or of speech")

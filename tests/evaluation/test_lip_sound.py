@@ -72,24 +72,25 @@ def test_speed_is_way_over_time_and_unknown_over_a_hole() -> None:
 def test_lips_that_rest_leak_nothing_and_others_by_their_share() -> None:
     speech = np.repeat([1.0, 0.0], 50)
     speed = np.repeat([2.0, 0.0], 50)
-    assert lip_sound.silence_leakage(speed, speech) == 0
-    assert lip_sound.silence_leakage(speed + 0.5, speech) == pytest.approx(0.5 / 2.5)
-    assert lip_sound.silence_leakage(speed, np.ones(100)) is None
-    assert lip_sound.silence_leakage(np.zeros(100), speech) is None
+    assert lip_sound.silence_leakage(speed, speech, 1 - speech) == 0
+    assert lip_sound.silence_leakage(speed + 0.5, speech, 1 - speech) == pytest.approx(0.5 / 2.5)
+    assert lip_sound.silence_leakage(speed, np.ones(100), np.zeros(100)) is None
+    assert lip_sound.silence_leakage(np.zeros(100), speech, 1 - speech) is None
 
 
 def test_leakage_by_the_sounds_own_voice_activity() -> None:
     heard_sound = lip_sound.Sound(sound())
-    speech = heard_sound.at(heard_sound.speech, PTS)
+    speech, pause = (heard_sound.at(values, PTS) for values in (heard_sound.speech, heard_sound.pause))
+    assert not (pause[1:] * speech[:-1] > 0.5).any()  # a frame after speech is no pause yet
     wave = np.random.default_rng(2).normal(size=len(PTS))
 
     def leak(where: np.ndarray) -> float:
-        value = lip_sound.silence_leakage(lip_sound.lip_speed(steady_lips(where * wave), PTS), speech)
+        value = lip_sound.silence_leakage(lip_sound.lip_speed(steady_lips(where * wave), PTS), speech, pause)
         assert value is not None
         return value
 
     resting, restless = leak(speech > 0.5), leak(np.ones(len(PTS)))
-    assert resting < 0.25 < 0.7 < restless < 1.4
+    assert resting < 0.05 < 0.7 < restless < 1.4
 
 
 def test_offsets_of_lips_by_level_and_by_spectrum() -> None:
