@@ -245,3 +245,21 @@ def test_a_difference_that_changes_sign_from_block_to_block_is_unclear() -> None
     better = [30.5 + 0.1 * (k % 2) for k in range(60)]
     assert compared(result(flat), result(waving))["composites.full.person.psnr_db"]["better"] == "unclear"
     assert compared(result(flat), result(better))["composites.full.person.psnr_db"]["better"] == "b"
+
+
+def test_expression_error_where_the_bundle_is(
+    house: PerformedClip, monkeypatch: pytest.MonkeyPatch, shared: Path
+) -> None:
+    from avatarfit.capture.landmark_source import ENVIRONMENT, choose_source
+
+    bundle = shared / "models" / "face_landmarker.task"
+    network = choose_source(bundle).name
+    monkeypatch.setenv(ENVIRONMENT, str(bundle))
+    monkeypatch.setitem(house.manifest, "landmarks", network)
+    exact, noisy = (
+        evaluate_avatar(avatar(house, sigma, landmarks=network), house, frames_limit=8)["found_landmarks"]  # type: ignore[arg-type]
+        for sigma in (0.0, 0.1)
+    )
+    assert exact["expression_error"] == pytest.approx(0, abs=1e-4)
+    assert 0.002 < noisy["expression_error"] < 0.3
+    assert noisy["lmd_px"] > exact["lmd_px"]
