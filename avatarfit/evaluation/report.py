@@ -174,8 +174,8 @@ def _driven(result: dict[str, Any]) -> list[str]:
     out.append(
         paragraph(
             f"Latency on this machine: {delay['total_ms']:.0f} ms = {delay['look_ahead_ms']:.0f} ms of look-ahead, "
-            f"measured by muting sound (the network can hear {delay['network_ms']:.0f} ms ahead) + {delay['motion_ms']:.1f} ms for the motion + "
-            f"{delay['picture_ms']:.1f} ms for the picture of a frame."
+            f"measured by muting sound (the network can hear {delay['network_ms']:.0f} ms ahead) + "
+            f"{delay['motion_ms']:.1f} ms for the motion + {delay['picture_ms']:.1f} ms for the picture of a frame."
         )
     )
     return out
