@@ -34,7 +34,7 @@ def compare_avatars(
         JSON-able: `a` and `b`, the whole evaluations; `figures`: `{name: {a, b, difference (b - a), direction, better,
         interval}}`. `better` is "a", "b", "equal", "unclear" (see `interval`), or "" where a figure has no direction or
         is missing. `interval` is the 95 % interval of the mean difference, where a figure is a mean over frames: a
-        bootstrap over blocks of ten neighbouring frames (Künsch 1989), since neighbours are alike.
+        circular bootstrap over blocks of ten neighbouring frames (Politis and Romano 1992), since neighbours are alike.
 
     Raises:
         InputError: the sizes or the splits differ; and as `evaluate_avatar`.
@@ -109,7 +109,7 @@ def _interval(a: np.ndarray | None, b: np.ndarray | None) -> list[float] | None:
     if blocks < 2:
         return None
     rng = np.random.default_rng(0)
-    starts = rng.integers(0, len(gap) - BLOCK_FRAMES + 1, (RESAMPLES, blocks))
-    means = gap[starts[..., None] + np.arange(BLOCK_FRAMES)].mean(axis=(1, 2))
+    starts = rng.integers(0, len(gap), (RESAMPLES, blocks))
+    means = gap[(starts[..., None] + np.arange(BLOCK_FRAMES)) % len(gap)].mean(axis=(1, 2))
     low, high = np.quantile(means, [0.025, 0.975])
     return [round(float(low), 4), round(float(high), 4)]

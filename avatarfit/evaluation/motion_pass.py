@@ -142,6 +142,11 @@ class MotionPass:
                 {s: np.array([*f.levels[1:], np.nan]) for s, f in self._flicker.items()}, curves, mean=True,
             ),
         }  # fmt: skip
+        measured, pairs = figures["pose_jitter"]["frames"], len(pts) - 1
+        if 2 * measured < pairs:
+            self._notes.append(
+                f"pose jitter rests on {measured} of {pairs} pairs of frames: the others show too few features"
+            )
         if self._finders and len(pts):
             figures |= self._of_landmarks(pts, curves)
         if self._syncnet is not None:
