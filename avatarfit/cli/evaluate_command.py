@@ -10,6 +10,11 @@ import tyro
 
 from avatarfit.cli.types import MaybeInt, MaybePath, MaybeText
 
+_BESIDE = {
+    "train": "training", "torso_from_head": "guessed torso", "baseline_mean": "mean frame",
+    "baseline_nearest": "nearest training frame",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Evaluate:
@@ -95,7 +100,7 @@ def motion_lines(result: dict[str, Any]) -> str:
 
     lines = []
     for name, value in flat_figures(result).items():
-        if name.split(".")[0] in ("composites", "train", "baseline_mean", "baseline_nearest") or value is None:
+        if name.split(".")[0] in ("composites", *_BESIDE) or value is None:
             continue
         told = ", ".join(
             part for part in (unit(name), f"{direction(name)} is better" if direction(name) else "") if part
@@ -112,12 +117,10 @@ def figures_table(result: dict[str, Any]) -> str:
         f"{frames['training_judged']} training frames; PSNR in dB (higher is better) / SSIM (1 is best)",
         f"{'':<24}{'person':>16}{'mouth':>16}{'whole frame':>16}",
     ]
-    rows = (("held out", result), *((n, result[n]) for n in ("train", "baseline_mean", "baseline_nearest")))
-    names = {"train": "training", "baseline_mean": "mean frame", "baseline_nearest": "nearest training frame"}
-    for name, part in rows:
+    for name, part in (("held out", result), *((told, result[key]) for key, told in _BESIDE.items())):
         cells = []
         for region in ("person", "mouth", "whole_frame"):
             figures = part[region]
             cells.append(f"{figures['psnr_db']:.2f} / {figures['ssim']:.3f}" if figures else "-")
-        lines.append(f"{names.get(name, name):<24}" + "".join(f"{cell:>16}" for cell in cells))
+        lines.append(f"{name:<24}" + "".join(f"{cell:>16}" for cell in cells))
     return "\n".join(lines)

@@ -51,6 +51,10 @@ DEFINITIONS: dict[str, Definition] = {
         "composite: the render inside the oval of the true face landmarks, fading over its inner 3 px, the "
         "true picture elsewhere; most pixels are the truth's, which makes its figures high",
     ),
+    "torso_from_head": Definition(
+        "full synthesis with the clip's measured face and head, and the torso that a ridge regression over the "
+        "training frames expects from the head's pose: as when only a head's motion is given",
+    ),
     "person": Definition(
         "region: pixels whose person alpha is above 1/2",
     ),

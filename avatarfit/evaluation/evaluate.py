@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from avatarfit.evaluation.regions import mouth_box
 from avatarfit.evaluation.scores import Scores, Truth
 from avatarfit.evaluation.split import Split, runs, split_of
 from avatarfit.model.rig import lip_aperture_cm
+from avatarfit.model.torso_follower import TorsoFollower
 
 if TYPE_CHECKING:
     from avatarfit.capture.clip_folder import ClipFolder
@@ -37,11 +38,12 @@ if TYPE_CHECKING:
 
 TRAIN_SAMPLE = 100
 STAGE = "evaluate"
+_TORSO_FROM_HEAD = "torso_from_head"
 
 
 @dataclass
 class _Judgement:
-    """All that one evaluation holds while it runs."""
+    """All that one evaluation holds while it runs; `guessed` has the torso that the head makes likely."""
 
     avatar: Avatar
     clip: ClipFolder
@@ -49,6 +51,8 @@ class _Judgement:
     split: Split
     motion: Motion
     renderer: GaussianRenderer
+    guessed: Motion
+    guesser: GaussianRenderer
     held_out: list[int]
     consecutive: list[int]
     train: list[int]
@@ -98,10 +102,10 @@ def evaluate_avatar(
 
     Returns:
         JSON-able. `{person, head, mouth, whole_frame: {psnr_db, ssim, ...}}` of full synthesis on the held-out frames;
-        the same under `train`, `baseline_mean`, `baseline_nearest`, and of each composite under `composites`;
-        `found_landmarks`, `neck_seam`, `pose_jitter`, `temporal_flicker`, `silence_leakage`, `lip_sound_offset`,
-        `driven`, `latency`, `sync` where they could be measured; `split`, `frames`, `size`, `worst_frames`, `notes`,
-        `per_frame`, `definitions`.
+        the same under `train`, `torso_from_head`, `baseline_mean`, `baseline_nearest`, and of each composite under
+        `composites`; `found_landmarks`, `neck_seam`, `pose_jitter`, `temporal_flicker`, `silence_leakage`,
+        `lip_sound_offset`, `driven`, `latency`, `sync` where they could be measured; `split`, `frames`, `size`,
+        `worst_frames`, `notes`, `per_frame`, `definitions`.
 
     Raises:
         InputError: the clip is too short to hold frames out, has another aspect ratio than the avatar, its landmarks
@@ -125,14 +129,15 @@ def evaluate_avatar(
 
         network = load_syncnet(Path(syncnet))
     distance, said = perceptual_distance()
-    names = ("train", "baseline_mean", "baseline_nearest")
+    names = ("train", _TORSO_FROM_HEAD, "baseline_mean", "baseline_nearest")
     boxes = [mouth_box(view.landmarks_px(k), view.width, view.height) for k in held_out]
     side = min(min(right - left, bottom - top) for left, top, right, bottom in boxes)
     scales = ms_ssim_scales(side, side)
     scores = {name: Scores() for name in names} | {name: Scores(scales, distance) for name in COMPOSITES}
+    motion = measured_motion(avatar, clip)
+    renderer, guesser = (GaussianRenderer(avatar.gaussians, avatar.camera, backend=backend) for _ in range(2))
     job = _Judgement(
-        avatar, clip, view, chosen, measured_motion(avatar, clip),
-        GaussianRenderer(avatar.gaussians, avatar.camera, backend=backend), held_out,
+        avatar, clip, view, chosen, motion, renderer, _with_guessed_torso(motion, chosen), guesser, held_out,
         [] if pictures_only else evenly(chosen, True, None)[:frames_limit], train, scores,
         PictureLog(pictures_dir, held_out, keep=report_dir is not None), on_event, [said],
     )  # fmt: skip
@@ -164,6 +169,12 @@ def evaluate_avatar(
     quality = result["person"].get("psnr_db", 0.0)
     on_event(Finished(STAGE, time.perf_counter() - began, {"person.psnr_db": quality}))
     return result
+
+
+def _with_guessed_torso(motion: Motion, split: Split) -> Motion:
+    known = np.concatenate([np.arange(part.start, part.stop) for part in split.training()])
+    follower = TorsoFollower.fit(motion.head[known], motion.torso[known])
+    return replace(motion, torso=follower.torso(motion.head))
 
 
 def _sound_of(clip: ClipFolder) -> Sound | None:
@@ -202,6 +213,8 @@ def _look(job: _Judgement, motion_pass: MotionPass | None) -> None:
                     motion_pass.add(index, truth, to_uint8(picture))
                 if index in judged:
                     _judge(job, index, truth, picture)
+                    guessed = composite(job.guesser.render(job.guessed, index), job.avatar.plate)
+                    job.scores[_TORSO_FROM_HEAD].add(truth, guessed)
                     job.scores["baseline_mean"].add(truth, mean_picture)
                     job.scores["baseline_nearest"].add(truth, answers[slots[nearest[index]]] / np.float32(255))
             progress()
@@ -241,9 +254,8 @@ def _driven(job: _Judgement, sound: Sound) -> dict[str, Any]:
         job.notes.append(f"the driven figures are absent: {cause}")
         return {}
     known = np.concatenate([np.arange(part.start, part.stop) for part in job.split.training()])
-    motion = job.motion
-    face = type(motion.face)(motion.face.mouth[frames], motion.face.upper[frames], motion.face.eyes[frames])
-    head = type(motion.head)(motion.head.rotation_wxyz[frames], motion.head.translation_cm[frames])
+    shown_motion = job.motion[np.array(frames)]
+    face, head = shown_motion.face, shown_motion.head
     gaps = lip_aperture_cm(np.asarray(clip.landmarks_cm))
     figures = {
         name: mouth_figures(
@@ -264,6 +276,7 @@ def _result(job: _Judgement, moving: MotionFigures, driven: dict[str, Any]) -> d
     return {
         **means["full"],
         "train": means["train"],
+        _TORSO_FROM_HEAD: means[_TORSO_FROM_HEAD],
         "baseline_mean": means["baseline_mean"],
         "baseline_nearest": means["baseline_nearest"],
         "composites": {name: means[name] for name in COMPOSITES},

@@ -31,6 +31,7 @@ _ROWS = {
     "head_over_true_torso": "head over the true torso",
     "paste_back": "face pasted into the true frame",
     "train": "training frames, full",
+    "torso_from_head": "torso guessed from the head",
     "baseline_nearest": "nearest training frame instead",
     "baseline_mean": "mean frame instead",
 }
@@ -90,7 +91,7 @@ def _number(value: float | None) -> str:
 
 def _pictures(result: dict[str, Any]) -> list[str]:
     parts = {name: result["composites"][name] for name in COMPOSITES}
-    parts |= {name: result[name] for name in ("train", "baseline_nearest", "baseline_mean")}
+    parts |= {name: result[name] for name in ("train", "torso_from_head", "baseline_nearest", "baseline_mean")}
     out = [
         paragraph(
             "Each row is another picture, never mixed: only full synthesis is the avatar's alone. Mean over the frames "

@@ -16,8 +16,10 @@ from avatarfit.contracts.events import Finished, Listener, Note, Picture, Progre
 from avatarfit.fitting.checkpoint import read_checkpoint, write_checkpoint
 from avatarfit.fitting.frame_store import WEIGHT_SCALE, FrameStore
 from avatarfit.fitting.initialise import initial_gaussians
+from avatarfit.fitting.perceptual_loss import PerceptualLoss
 from avatarfit.fitting.relocation import relocate
 from avatarfit.model.gaussian_avatar import GaussianAvatar
+from avatarfit.model.lpips_network import lpips_network
 from avatarfit.model.torso_modes import TorsoModes
 
 STAGE = "avatar"
@@ -40,6 +42,10 @@ class GaussianSettings:
     seed: int = 0
     dssim_fraction: float = 0.2
     """Share of structural dissimilarity in the picture loss (3D Gaussian splatting, Kerbl et al. 2023, eq. 7)."""
+    lpips_weight: float = 0.05
+    """Weight of LPIPS, where its weights are on the machine; 0 leaves it out."""
+    lpips_every: int = 4
+    """Steps from one to the next that looks at LPIPS too."""
     alpha_weight: float = 0.1
     """Weight of the person's outline: alpha against the matte, where the matte is sure."""
     motion_noise: float = 0.1
@@ -118,6 +124,9 @@ class GaussianTrainer:
         backend = ops.choose("auto")
         self.backend = backend.name
         on_event(Note(STAGE, f"kernels: {backend.name} ({backend.reason})"))
+        network, said = lpips_network() if settings.lpips_weight else (None, "LPIPS is off: its weight is 0")
+        self.perceptual = None if network is None else PerceptualLoss(network, settings.lpips_weight)
+        on_event(Note(STAGE, f"in the loss, {said}"))
         torch.manual_seed(settings.seed)
         avatar = initial_gaussians(
             motion,
@@ -248,7 +257,10 @@ class GaussianTrainer:
         )
         value, alpha_gradient = outline_loss(image[:, :, 3], torch.from_numpy(truth.person.copy()))
         gradient[:, :, 3].add_(alpha_gradient, alpha=self.settings.alpha_weight)
-        return loss + self.settings.alpha_weight * value, gradient
+        loss = loss + self.settings.alpha_weight * value
+        if self.perceptual is not None and self.state.step % self.settings.lpips_every == 0:
+            loss += self.perceptual.add_to(gradient, image, target, self.plate, truth.person, self.state.generator)
+        return loss, gradient
 
     @torch.no_grad()
     def preview(self) -> np.ndarray:

@@ -15,7 +15,8 @@ from avatarfit.capture.face_points import FACE_OVAL
 from avatarfit.evaluation import Scores, Truth, ms_ssim, psnr_db
 from avatarfit.evaluation.composites import COMPOSITES, FEATHER_PX, composed, face_matte, head_matte
 from avatarfit.evaluation.metrics import MS_SSIM_WEIGHTS, Pyramid, halved, ms_ssim_scales, similarity, ssim_map
-from avatarfit.evaluation.perceptual import BACKBONE, perceptual_distance
+from avatarfit.evaluation.perceptual import perceptual_distance
+from avatarfit.model.lpips_network import BACKBONE
 
 
 def smooth(seed: int, side: int) -> np.ndarray:
