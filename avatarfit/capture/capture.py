@@ -44,7 +44,7 @@ FOCAL_OVER_LONG_SIDE = 2.34
 """A frontal clip barely shows its focal length (errors change by under 2 % over a factor of ten); a usual lens."""
 
 _RATES_HZ = (10, 12.5, 15, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60)
-_VERSIONS = {"view": 1, "observe": 4, "pose": 5, "register": 4, "masks": 7, "tracks": 4}
+_VERSIONS = {"view": 1, "observe": 4, "pose": 5, "register": 4, "masks": 8, "tracks": 4}
 
 
 def capture_clip(

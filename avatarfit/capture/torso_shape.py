@@ -14,14 +14,14 @@ from avatarfit.capture.picture_maps import resized_map, shrunk, small_size
 from avatarfit.contracts import Camera
 from avatarfit.model.torso_modes import TorsoModes
 
-_SIDE_PX = 256
-_ROWS, _COLUMNS = 12, 24
-_RIM = 5
-_FARTHEST_PX = 6.0
+_SIDE_PX = 512
+_ROWS, _COLUMNS = 16, 32
+_RIM_AT_512 = 9
+_FARTHEST_PX_AT_512 = 12.0
 _STRONGEST_SHARE = 95
 _FILL_CELLS = 0.8
 _LEAST_WEIGHT = 1e-3
-_MODES = 16
+_MODES = 24
 _LEAST_VARIANCE = 1e-12
 """Squared, normalised: nothing moves."""
 _LARGEST_DEVIATION = 4.0
@@ -41,7 +41,10 @@ class TorsoFlow:
         self._full = gray.shape[1], gray.shape[0]
         self._size = small_size(self._full, _SIDE_PX)
         small = cv2.resize((body > 0).astype(np.uint8), self._size, interpolation=cv2.INTER_NEAREST)
-        inside = cv2.erode(small, np.ones((_RIM, _RIM), np.uint8))
+        scale = max(self._size) / 512
+        rim = 2 * round(_RIM_AT_512 * scale / 2) + 1
+        inside = cv2.erode(small, np.ones((rim, rim), np.uint8))
+        self._farthest_px = _FARTHEST_PX_AT_512 * scale
         rows = np.flatnonzero(inside.any(axis=1))
         self._first, self._last = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
         self._focal_px = camera.focal_px * self._size[0] / self._full[0]
@@ -54,7 +57,8 @@ class TorsoFlow:
             across, down = cv2.Sobel(self._rest, cv2.CV_32F, 1, 0), cv2.Sobel(self._rest, cv2.CV_32F, 0, 1)
             energy = (across * across + down * down) * inside[self._first : self._last]
             strong = float(np.percentile(energy[energy > 0], _STRONGEST_SHARE)) if (energy > 0).any() else 1.0
-            self._weight = np.minimum(energy, strong) / strong
+            weight = np.minimum(energy, strong) / np.float32(strong)
+            self._weight = np.repeat(weight[..., None], 2, axis=2)
             self._known = self._cells(self._weight) + np.float32(_LEAST_WEIGHT)
 
     @property
@@ -63,7 +67,7 @@ class TorsoFlow:
         return self._last - self._first >= 2 * _ROWS
 
     def measure(self, gray: np.ndarray, affine_px: np.ndarray) -> np.ndarray:
-        """What is left of the torso's motion in a picture, uint8 [H, W]: float32 [12, 24, 2], normalised.
+        """What is left of the torso's motion in a picture, uint8 [H, W]: float32 [16, 32, 2], normalised.
 
         Args:
             affine_px: float64 [2, 3], resting picture's pixel index to this one's.
@@ -77,8 +81,9 @@ class TorsoFlow:
         seen = cv2.warpAffine(shrunk(gray, self._size), back, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
         finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         flow = finder.calc(self._rest, seen, np.zeros((*seen.shape, 2), np.float32))
-        flow = np.clip(flow, -_FARTHEST_PX, _FARTHEST_PX) * self._weight[..., None]
-        return np.asarray(self._cells(flow) / (self._known[..., None] * self._focal_px), np.float32)
+        np.clip(flow, -self._farthest_px, self._farthest_px, out=flow)
+        flow *= self._weight
+        return np.asarray(self._cells(flow) / (self._known * np.float32(self._focal_px)), np.float32)
 
     def _cells(self, values: np.ndarray) -> np.ndarray:
         """Means over the cells, each with a share of its neighbours' so that cells without edges follow those."""

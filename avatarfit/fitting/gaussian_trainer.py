@@ -33,7 +33,7 @@ class GaussianSettings:
 
     count: int = 12_000
     """Gaussians."""
-    basis_count: int = 12
+    basis_count: int = 24
     """Deltas for each Gaussian."""
     minutes: float | None = 8.0
     """Time to fit; a run by time ends with whatever steps the machine managed."""

@@ -38,7 +38,7 @@ def test_what_an_affine_map_leaves_is_measured(cloth: np.ndarray) -> None:
     shift = np.array([[1.0, 0, 7], [0, 1, -4]])
     picture = cv2.warpAffine(swing(cloth, -2.0, 3.0), shift, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT)
     found_px = flow.measure(picture, shift) * 1200
-    wanted = -2 + 5 * (np.arange(24) + 0.5) / 24
+    wanted = -2 + 5 * (np.arange(32) + 0.5) / 32
     inner = found_px[2:-2, 2:-2]
     assert np.abs(inner[..., 0] - wanted[None, 2:-2]).max() < 0.35
     assert np.abs(inner[..., 1]).max() < 0.25
@@ -46,7 +46,7 @@ def test_what_an_affine_map_leaves_is_measured(cloth: np.ndarray) -> None:
 
 def test_modes_are_the_principal_ones_and_give_the_course_back() -> None:
     random = np.random.default_rng(1)
-    fields = np.linalg.qr(random.normal(size=(12 * 24 * 2, 2)))[0].T.reshape(2, 12, 24, 2) * 0.01
+    fields = np.linalg.qr(random.normal(size=(16 * 32 * 2, 2)))[0].T.reshape(2, 16, 32, 2) * 0.01
     course = random.normal(size=(200, 2)) * [3.0, 1.0]
     rows = np.einsum("ks,sijc->kijc", course, fields) + 0.5
     good = np.ones(200, bool)
@@ -64,7 +64,7 @@ def test_modes_are_the_principal_ones_and_give_the_course_back() -> None:
 
 
 def test_a_torso_that_does_not_move_has_no_modes_and_too_little_of_one_none() -> None:
-    modes, found = torso_modes(np.zeros((20, 12, 24, 2)), np.zeros(4, np.float32), np.ones(20, bool), 18)
+    modes, found = torso_modes(np.zeros((20, 16, 32, 2)), np.zeros(4, np.float32), np.ones(20, bool), 18)
     assert (modes.count, found.shape) == (0, (20, 0))
     strip = np.zeros((SIDE, SIDE), np.uint8)
     strip[-20:] = 1
