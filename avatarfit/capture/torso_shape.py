@@ -81,9 +81,8 @@ class TorsoFlow:
         seen = cv2.warpAffine(shrunk(gray, self._size), back, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
         finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         flow = finder.calc(self._rest, seen, np.zeros((*seen.shape, 2), np.float32))
-        np.clip(flow, -self._farthest_px, self._farthest_px, out=flow)
-        flow *= self._weight
-        return np.asarray(self._cells(flow) / (self._known * np.float32(self._focal_px)), np.float32)
+        weighed = np.clip(flow, -self._farthest_px, self._farthest_px, out=flow) * self._weight
+        return np.asarray(self._cells(weighed) / (self._known * np.float32(self._focal_px)), np.float32)
 
     def _cells(self, values: np.ndarray) -> np.ndarray:
         """Means over the cells, each with a share of its neighbours' so that cells without edges follow those."""
