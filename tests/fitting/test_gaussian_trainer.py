@@ -14,37 +14,48 @@ from avatarfit.fitting.gaussian_trainer import GaussianSettings, GaussianTrainer
 from avatarfit.fitting.initialise import resting_frame
 from avatarfit.fitting.relocation import relocate
 from avatarfit.model.torso_modes import TorsoModes
+from avatarfit.rendering.gaussian_renderer import GaussianRenderer
 
 FRAMES, SIZE = 12, 32
 SETTINGS = GaussianSettings(count=120, basis_count=3, steps=60, relocate_every=20, picture_seconds=1e9)
 
 
+CAMERA = Camera(SIZE, SIZE, 75.0, SIZE / 2, SIZE / 2)
+
+
+def drawn(shift_cm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Picture and labels of a coloured disc (a head) over a block (a torso), slid sideways, before a grey wall."""
+    rows, columns = np.mgrid[:SIZE, :SIZE] + 0.5
+    x = columns - shift_cm * 75 / 60
+    head = (x - 16) ** 2 + (rows - 13) ** 2 < 64
+    torso = (rows > 21) & (np.abs(x - 16) < 12) & ~head
+    rgb, labels = np.full((SIZE, SIZE, 3), 128, np.uint8), np.zeros((SIZE, SIZE), np.uint8)
+    rgb[torso], rgb[head] = (20, 40, 200), (220, 150, 120)
+    labels[torso], labels[head] = 3, 1
+    labels[21:23][~head[21:23] & torso[21:23]] = 2
+    return rgb, labels
+
+
+def slid(shift_cm: np.ndarray, codes: list[np.ndarray]) -> Motion:
+    """Head and torso slid by these, with face codes."""
+    count = len(shift_cm)
+    translation = np.stack([shift_cm, shift_cm * 0 - 2.4, shift_cm * 0 + 60], 1)
+    affine = np.tile(np.eye(2, 3), (count, 1, 1))
+    affine[:, 0, 2] = shift_cm / 60
+    head = HeadPose(np.tile([1.0, 0, 0, 0], (count, 1)), translation)
+    return Motion(np.arange(count) / 25, FaceMotion(*codes), head, TorsoMotion(affine))
+
+
 @pytest.fixture(scope="module")
 def scene() -> tuple[Motion, np.ndarray, FrameStore, np.ndarray]:
-    """A coloured disc (a head) over a block (a torso) that slides sideways, before a grey wall."""
+    """A clip in which both slide from one side to the other."""
     generator = np.random.default_rng(0)
-    camera = Camera(SIZE, SIZE, 75.0, SIZE / 2, SIZE / 2)
     shift_cm = np.linspace(-2, 2, FRAMES)
-    rows, columns = np.mgrid[:SIZE, :SIZE] + 0.5
-    rgb = np.full((FRAMES, SIZE, SIZE, 3), 128, np.uint8)
-    labels = np.zeros((FRAMES, SIZE, SIZE), np.uint8)
-    for i, shift in enumerate(shift_cm):
-        x = columns - shift * 75 / 60
-        head = (x - 16) ** 2 + (rows - 13) ** 2 < 64
-        torso = (rows > 21) & (np.abs(x - 16) < 12) & ~head
-        rgb[i][torso], rgb[i][head] = (20, 40, 200), (220, 150, 120)
-        labels[i][torso], labels[i][head] = 3, 1
-        labels[i][21:23][~head[21:23] & torso[21:23]] = 2
+    rgb, labels = (np.stack(parts) for parts in zip(*map(drawn, shift_cm), strict=True))
     person = (labels > 0).astype(np.uint8) * 255
-    store = FrameStore(camera, rgb, person, labels, np.where(person > 0, 64, 3).astype(np.uint8), np.arange(FRAMES))
+    store = FrameStore(CAMERA, rgb, person, labels, np.where(person > 0, 64, 3).astype(np.uint8), np.arange(FRAMES))
     shape = generator.uniform((-6, -6, -2), (6, 6, 0), (478, 3)).astype(np.float32)
-    head = HeadPose(
-        np.tile([1.0, 0, 0, 0], (FRAMES, 1)), np.stack([shift_cm, shift_cm * 0 - 2.4, shift_cm * 0 + 60], 1)
-    )
-    affine = np.tile(np.eye(2, 3), (FRAMES, 1, 1))
-    affine[:, 0, 2] = shift_cm / 60
-    face = FaceMotion(*(generator.normal(size=(FRAMES, n)) for n in (4, 3, 6)))
-    motion = Motion(np.arange(FRAMES) / 25, face, head, TorsoMotion(affine))
+    motion = slid(shift_cm, [generator.normal(size=(FRAMES, n)) for n in (4, 3, 6)])
     return motion, np.repeat(shape[None], FRAMES, 0), store, np.full((SIZE, SIZE, 3), 128, np.uint8)
 
 
@@ -161,3 +172,21 @@ def test_the_outline_is_held_where_the_matte_is_sure_and_its_gradient_is_autogra
     torch.testing.assert_close(gradient, alpha.grad)
     assert not gradient[2].any()
     assert gradient[:2].all()
+
+
+def test_a_third_beyond_what_was_seen_nothing_tears(scene: tuple) -> None:
+    fitted = trainer(scene, replace(SETTINGS, steps=400)).run()
+    seen = scene[0].face
+    codes = [getattr(seen, name) for name in ("mouth", "upper", "eyes")]
+    renderer = GaussianRenderer(fitted, CAMERA)
+
+    def pictures(shift_cm: float, over: float) -> np.ndarray:
+        """With all codes at their least and at their most, times `over`."""
+        motion = slid(np.full(2, shift_cm), [over * np.stack([c.min(axis=0), c.max(axis=0)]) for c in codes])
+        return np.stack([renderer.render_over(motion, k, scene[3]) for k in range(2)]).astype(float)
+
+    for edge in (-2.0, 2.0):
+        # Beyond the codes' range the nearest shape that was seen stands; a pose has no end, and carries it along.
+        np.testing.assert_array_equal(pictures(1.3 * edge, 1.3), pictures(1.3 * edge, 1.0))
+        at_the_edge = np.abs(pictures(edge, 1.0) - drawn(edge)[0]).mean()
+        assert np.abs(pictures(1.3 * edge, 1.3) - drawn(1.3 * edge)[0]).mean() < 1.1 * at_the_edge
