@@ -24,7 +24,6 @@ from avatarfit.capture.observe_stage import observe_clip
 from avatarfit.capture.pose_solver import PoseSettings
 from avatarfit.capture.pose_stage import REASONS, REPEAT, register_clip, solve_clip
 from avatarfit.capture.source_view import SourceView
-from avatarfit.capture.spans import Crew
 from avatarfit.capture.stages import (
     Stages,
     file_sha256,
@@ -119,38 +118,37 @@ def capture_clip(
             "observations.safetensors", "alpha.mkv", "pose.safetensors", "face.safetensors", "torso.safetensors",
         )
     )  # fmt: skip
-    with Crew() as crew:
-        stages.run(
-            "observe", keys["observe"], [observed, raw_alpha],
-            lambda: observe_clip(
-                info, view, taken_hz, landmark_source, face is not None, observed, raw_alpha,
-                stages.parts("observe", keys["observe"]), crew,
-                _ticker("observe", round(info.frame_count_estimate * taken_hz / info.frame_rate_hz), on_event),
-            ),
-        )  # fmt: skip
-        stages.run(
-            "pose", keys["pose"], [pose],
-            lambda: solve_clip(clip_path, observed, camera, settings, mark, pose, on_event),
-        )  # fmt: skip
-        stages.run(
-            "register", keys["register"], [registered],
-            lambda: register_clip(
-                clip_path, view, pose, camera, settings, registered, stages.parts("register", keys["register"]), crew,
-                on_event,
-            ),
-        )  # fmt: skip
-        solved = load_tensors(pose) | load_tensors(registered)
-        rate_hz = _kept_rate_hz(taken_hz, solved)
-        kept = KeptFrames(
-            clip_path, view, raw_alpha, taken_hz, solved["source_index"], solved["pts_seconds"], solved["landmarks_px"],
-            HeadPose(solved["head_rotation_wxyz"], solved["head_translation_cm"]), camera,
-            train_count_of(len(solved["source_index"])),
-        )  # fmt: skip
-        stages.run(
-            "masks", keys["masks"],
-            [folder / files.PERSON, folder / files.LABELS, folder / files.PLATE, folder / files.PLATE_SEEN, torso],
-            lambda: _masks(kept, rate_hz, folder, torso, stages.parts("masks", keys["masks"]), crew, on_event),
-        )  # fmt: skip
+    stages.run(
+        "observe", keys["observe"], [observed, raw_alpha],
+        lambda: observe_clip(
+            info, view, taken_hz, landmark_source, face is not None, observed, raw_alpha,
+            stages.parts("observe", keys["observe"]),
+            _ticker("observe", round(info.frame_count_estimate * taken_hz / info.frame_rate_hz), on_event),
+        ),
+    )  # fmt: skip
+    stages.run(
+        "pose", keys["pose"], [pose],
+        lambda: solve_clip(clip_path, observed, camera, settings, mark, pose, on_event),
+    )  # fmt: skip
+    stages.run(
+        "register", keys["register"], [registered],
+        lambda: register_clip(
+            clip_path, view, pose, camera, settings, registered, stages.parts("register", keys["register"]),
+            on_event,
+        ),
+    )  # fmt: skip
+    solved = load_tensors(pose) | load_tensors(registered)
+    rate_hz = _kept_rate_hz(taken_hz, solved)
+    kept = KeptFrames(
+        clip_path, view, raw_alpha, taken_hz, solved["source_index"], solved["pts_seconds"], solved["landmarks_px"],
+        HeadPose(solved["head_rotation_wxyz"], solved["head_translation_cm"]), camera,
+        train_count_of(len(solved["source_index"])),
+    )  # fmt: skip
+    stages.run(
+        "masks", keys["masks"],
+        [folder / files.PERSON, folder / files.LABELS, folder / files.PLATE, folder / files.PLATE_SEEN, torso],
+        lambda: _masks(kept, rate_hz, folder, torso, stages.parts("masks", keys["masks"]), on_event),
+    )  # fmt: skip
     stages.run(
         "tracks", keys["tracks"], [folder / files.TRACKS],
         lambda: _tracks(solved, torso, camera, folder / files.TRACKS),
@@ -213,7 +211,7 @@ def _kept_rate_hz(file_rate_hz: float, solved: dict[str, np.ndarray]) -> float:
 
 
 def _masks(
-    kept: KeptFrames, rate_hz: float, folder: Path, torso: Path, parts: Path, crew: Crew, on_event: Listener
+    kept: KeptFrames, rate_hz: float, folder: Path, torso: Path, parts: Path, on_event: Listener
 ) -> dict[str, float]:
     import cv2
 
@@ -222,7 +220,7 @@ def _masks(
     on_event(Finished("sample", time.monotonic() - began))
     step = _ticker("masks", len(kept), on_event)
     found, values = write_masks(
-        kept, sampled, folder / files.PERSON, folder / files.LABELS, rate_hz, parts, crew, step
+        kept, sampled, folder / files.PERSON, folder / files.LABELS, rate_hz, parts, step
     )  # fmt: skip
     seen_picture = sampled.plate_seen.astype(np.uint8) * 255
     for name, picture in ((files.PLATE, sampled.plate[..., ::-1]), (files.PLATE_SEEN, seen_picture)):

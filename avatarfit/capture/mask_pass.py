@@ -15,7 +15,7 @@ from avatarfit.capture.matte import RimMatte
 from avatarfit.capture.person_alpha import AlphaSteadier
 from avatarfit.capture.picture_maps import HeadMapper
 from avatarfit.capture.picture_motion import MotionFinder
-from avatarfit.capture.spans import Crew, Step, span_bounds
+from avatarfit.capture.spans import Step, go_through, span_bounds
 from avatarfit.capture.stages import load_tensors, save_tensors
 from avatarfit.capture.torso_registration import normalised, rested
 from avatarfit.capture.torso_shape import torso_modes
@@ -86,7 +86,7 @@ class _Parser:
 
 
 def write_masks(
-    kept: KeptFrames, sampled: Sampled, person: Path, labels: Path, frame_rate_hz: float, parts: Path, crew: Crew,
+    kept: KeptFrames, sampled: Sampled, person: Path, labels: Path, frame_rate_hz: float, parts: Path,
     step: Step,
 ) -> tuple[TorsoFound, dict[str, float]]:  # fmt: skip
     """Writes person alpha and labels of every kept picture, and measures the torso's motion.
@@ -96,7 +96,6 @@ def write_masks(
         person, labels: the films to write.
         frame_rate_hz: their rate.
         parts: a folder for what is done so far.
-        crew: who goes through the spans.
         step: told the number of pictures done.
 
     Returns:
@@ -108,7 +107,7 @@ def write_masks(
         begin = max(first - _LEAD, 0)
         near = kept.between(begin, stop)
         spans.append(_Span(near, sampled, first - begin, stop - begin, frame_rate_hz))
-    done = crew.go(_parse_span, spans, np.diff(bounds).tolist(), parts, step)
+    done = go_through(_parse_span, spans, np.diff(bounds).tolist(), parts, step)
     join_videos([path.with_suffix(_PERSON) for path in done], person, frame_rate_hz)
     join_videos([path.with_suffix(_LABELS) for path in done], labels, frame_rate_hz)
     torso = [load_tensors(path) for path in done]

@@ -15,7 +15,7 @@ from avatarfit.capture.face_points import RIGID
 from avatarfit.capture.frame_selection import shows_one_picture
 from avatarfit.capture.landmark_source import LandmarkSource
 from avatarfit.capture.source_view import SourceView, read_working
-from avatarfit.capture.spans import Crew, Step, span_bounds
+from avatarfit.capture.spans import Step, go_through, span_bounds
 from avatarfit.capture.stages import Rows, load_tensors, save_tensors
 from avatarfit.contracts import FaceError, InputError, VideoFrame
 from avatarfit.contracts.motion import LANDMARK_COUNT
@@ -42,7 +42,7 @@ class _Span:
 
 def observe_clip(
     info: MediaInfo, view: SourceView, rate_hz: float, source: LandmarkSource, several: bool, observed: Path,
-    raw_alpha: Path, parts: Path, crew: Crew, step: Step,
+    raw_alpha: Path, parts: Path, step: Step,
 ) -> dict[str, float]:  # fmt: skip
     """Writes what was seen to `observed` and the network's masks to `raw_alpha`; returns figures.
 
@@ -56,7 +56,6 @@ def observe_clip(
             `face_blendshapes`.
         raw_alpha: the masks.
         parts: a folder for what is done so far.
-        crew: who goes through the spans.
         step: told the number of pictures done.
 
     Raises:
@@ -69,7 +68,7 @@ def observe_clip(
     bounds = span_bounds(round(info.duration_seconds * rate_hz))
     times = [0.0, *(b / rate_hz for b in bounds[1:-1]), np.inf]
     spans = [_Span(info.path, view, rate_hz, source, several, a, b) for a, b in pairwise(times)]
-    seen = crew.go(_observe_span, spans, np.diff(bounds).tolist(), parts, step)
+    seen = go_through(_observe_span, spans, np.diff(bounds).tolist(), parts, step)
     figures = _join(seen, observed, info.path.name)
     check_whole(info.path, info.frame_count_announced, int(figures.pop("stored")))
     masks = [path.with_suffix(".mkv") for path in seen]

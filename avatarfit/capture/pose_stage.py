@@ -28,7 +28,7 @@ from avatarfit.capture.pose_refinement import refine_poses, without_pose_error
 from avatarfit.capture.pose_solver import PoseSettings, RigidSolution, solve_poses
 from avatarfit.capture.rotations import continuous_wxyz
 from avatarfit.capture.source_view import SourceView, read_working_at
-from avatarfit.capture.spans import Crew, Step, span_bounds
+from avatarfit.capture.spans import Step, go_through, span_bounds
 from avatarfit.capture.stages import load_tensors, save_tensors
 from avatarfit.contracts import Camera, FaceError
 from avatarfit.contracts.events import Listener, Note, Progress, Started
@@ -177,7 +177,7 @@ def _grays(clip: Path, view: SourceView, pts_seconds: np.ndarray) -> Iterator[np
 
 def register_clip(
     clip: Path, view: SourceView, pose: Path, camera: Camera, settings: PoseSettings, face: Path, parts: Path,
-    crew: Crew, on_event: Listener,
+    on_event: Listener,
 ) -> dict[str, float]:  # fmt: skip
     """Corrects the poses by matching pictures, places the landmarks in the head frame, writes `face`; returns figures.
 
@@ -187,7 +187,6 @@ def register_clip(
         camera, settings: as in the solve.
         face: the file to write.
         parts: a folder for what is done so far.
-        crew: who goes through the spans.
         on_event: told of progress.
     """
     solved = load_tensors(pose)
@@ -208,7 +207,7 @@ def register_clip(
         )
         for a, b in pairwise(bounds)
     ]  # fmt: skip
-    matched = crew.go(
+    matched = go_through(
         _register_span, spans, np.diff(bounds).tolist(), parts, lambda n: on_event(Progress("register", n, count))
     )
     found_px = np.concatenate([load_tensors(path)["found_px"] for path in matched])

@@ -37,83 +37,68 @@ def span_bounds(count: int) -> list[int]:
     return [round(count * k / spans) for k in range(spans + 1)]
 
 
-class Crew:
-    """Processes that work on spans; they start when they are first needed and end with the context."""
+def go_through(work: Work[T], tasks: Sequence[T], counts: Sequence[int], folder: Path, step: Step) -> list[Path]:
+    """Has every task worked on; returns the result files, in order. Those that are there are not made again.
 
-    def __init__(self) -> None:
-        self._pool: Any = None
-        self._told: Any = None
+    The processes start here and end here, so that what they hold never lies beside what the caller does next.
 
-    def __enter__(self) -> Crew:
-        return self
+    Args:
+        work: a module's function, called with a task, the safetensors file to write last, and a function that is to be
+            told how many more pictures are done.
+        tasks: what can be pickled.
+        counts: each task's pictures.
+        folder: where the results go.
+        step: told the number of pictures done in all.
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, kill_workers=kind is not None)
-            self._pool = None
+    Raises:
+        InputError: the system ended a process. What `work` raises is raised.
+    """
+    from loky import cpu_count
 
-    def go(self, work: Work[T], tasks: Sequence[T], counts: Sequence[int], folder: Path, step: Step) -> list[Path]:
-        """Has every task worked on; returns the result files, in order. Those that are there are not made again.
+    results = [folder / f"{k:04d}.safetensors" for k in range(len(tasks))]
+    open_tasks = [(t, r) for t, r in zip(tasks, results, strict=True) if not r.is_file()]
+    done = sum(n for n, r in zip(counts, results, strict=True) if r.is_file())
 
-        Args:
-            work: a module's function, called with a task, the safetensors file to write last, and a function that is
-                to be told how many more pictures are done.
-            tasks: what can be pickled.
-            counts: each task's pictures.
-            folder: where the results go.
-            step: told the number of pictures done in all.
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        step(done)
 
-        Raises:
-            InputError: the system ended a process. What `work` raises is raised.
-        """
-        from loky import cpu_count
+    processes = min(cpu_count(), len(tasks), _MOST_PROCESSES)
+    if processes < 2:
+        for task, result in open_tasks:
+            work(deepcopy(task), result, count)  # as in a process of its own, what it changes is its own
+    elif open_tasks:
+        _together(work, open_tasks, processes, count)
+    return results
 
-        results = [folder / f"{k:04d}.safetensors" for k in range(len(tasks))]
-        open_tasks = [(t, r) for t, r in zip(tasks, results, strict=True) if not r.is_file()]
-        done = sum(n for n, r in zip(counts, results, strict=True) if r.is_file())
 
-        def count(more: int) -> None:
-            nonlocal done
-            done += more
-            step(done)
+def _together(work: Work[T], tasks: list[tuple[T, Path]], processes: int, count: Step) -> None:
+    from loky import ProcessPoolExecutor
+    from loky.backend.context import get_context
+    from loky.process_executor import TerminatedWorkerError
 
-        processes = min(cpu_count(), len(tasks), _MOST_PROCESSES)
-        if processes < 2:
-            for task, result in open_tasks:
-                work(deepcopy(task), result, count)  # as in a process of its own, what it changes is its own
-        elif open_tasks:
-            self._together(work, open_tasks, processes, count)
-        return results
-
-    def _together(self, work: Work[T], tasks: list[tuple[T, Path]], processes: int, count: Step) -> None:
-        from loky.process_executor import TerminatedWorkerError
-
-        self._start(processes)
-        pending: set[Future[None]] = {self._pool.submit(_work, work, task, result) for task, result in tasks}
-        try:
-            while pending:
-                ended, pending = wait(pending, timeout=_POLL_SECONDS)
-                while not self._told.empty():
-                    count(self._told.get())
-                for future in ended:
-                    future.result()
-        except TerminatedWorkerError as cause:
-            raise InputError(
-                "the system ended one of capture's processes, most likely because memory ran out",
-                "some 400 MB of free memory for each processor core",
-                "close other programs, or allow fewer cores, such as with taskset, and run the same command again",
-            ) from cause
-
-    def _start(self, processes: int) -> None:
-        if self._pool is None:
-            from loky import ProcessPoolExecutor
-            from loky.backend.context import get_context
-
-            context = get_context("loky")
-            self._told = context.SimpleQueue()
-            self._pool = ProcessPoolExecutor(
-                processes, context=context, initializer=_begin, initargs=(self._told,), env=_ENVIRONMENT
-            )
+    context = get_context("loky")
+    told = context.SimpleQueue()
+    pool = ProcessPoolExecutor(processes, context=context, initializer=_begin, initargs=(told,), env=_ENVIRONMENT)
+    finished = False
+    try:
+        pending: set[Future[None]] = {pool.submit(_work, work, task, result) for task, result in tasks}
+        while pending:
+            ended, pending = wait(pending, timeout=_POLL_SECONDS)
+            while not told.empty():
+                count(told.get())
+            for future in ended:
+                future.result()
+        finished = True
+    except TerminatedWorkerError as cause:
+        raise InputError(
+            "the system ended one of capture's processes, most likely because memory ran out",
+            "some 400 MB of free memory for each processor core",
+            "close other programs, or allow fewer cores, such as with taskset, and run the same command again",
+        ) from cause
+    finally:
+        pool.shutdown(wait=True, kill_workers=not finished)
 
 
 _told: Any = None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from avatarfit.capture import spans
-from avatarfit.capture.spans import Crew, Step, span_bounds
+from avatarfit.capture.spans import Step, go_through, span_bounds
 from avatarfit.capture.stages import load_tensors, save_tensors
 from avatarfit.contracts import FaceError, InputError
 
@@ -45,15 +45,14 @@ def test_spans_cover_a_clip_evenly_and_come_in_pairs(count: int) -> None:
 
 def test_every_task_is_done_once_and_counted(tmp_path: Path, processes: int) -> None:
     told: list[int] = []
-    with Crew() as crew:
-        results = crew.go(squares(), [1, 2, 3, 4], [1, 2, 3, 4], tmp_path, told.append)
+    results = go_through(squares(), [1, 2, 3, 4], [1, 2, 3, 4], tmp_path, told.append)
     found = [load_tensors(path) for path in results]
     assert [int(f["square"][0]) for f in found] == [1, 4, 9, 16]
     assert told == sorted(told)
     assert told[-1] == 10
     others = {int(f["process"][0]) for f in found} - {os.getpid()}
     assert bool(others) == (processes > 1)
-    for process in others:  # they end with the crew
+    for process in others:  # they have ended
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
 
@@ -61,8 +60,7 @@ def test_every_task_is_done_once_and_counted(tmp_path: Path, processes: int) -> 
 def test_what_is_done_is_not_done_again(tmp_path: Path, processes: int) -> None:
     save_tensors(tmp_path / "0001.safetensors", {"square": np.array([-1])})
     told: list[int] = []
-    with Crew() as crew:
-        results = crew.go(squares(), [1, 2, 3], [1, 2, 3], tmp_path, told.append)
+    results = go_through(squares(), [1, 2, 3], [1, 2, 3], tmp_path, told.append)
     assert [int(load_tensors(path)["square"][0]) for path in results] == [1, -1, 9]
     assert told[-1] == 6
 
@@ -73,8 +71,8 @@ def test_an_error_comes_back_as_it_was_and_leaves_what_was_done(tmp_path: Path, 
             raise FaceError("two faces", "one", "film one person")
         save_tensors(result, {"square": np.array([task])})
 
-    with pytest.raises(FaceError, match=r"^two faces; wanted one; film one person\.$"), Crew() as crew:
-        crew.go(work, [1, 2], [1, 1], tmp_path, lambda _n: None)
+    with pytest.raises(FaceError, match=r"^two faces; wanted one; film one person\.$"):
+        go_through(work, [1, 2], [1, 1], tmp_path, lambda _n: None)
     assert not (tmp_path / "0001.safetensors").exists()
 
 
@@ -84,8 +82,7 @@ def test_tasks_are_their_own(tmp_path: Path, processes: int) -> None:
         save_tensors(result, {"length": np.array([len(task)])})
 
     shared: list[int] = []
-    with Crew() as crew:
-        results = crew.go(work, [shared, shared], [1, 1], tmp_path, lambda _n: None)
+    results = go_through(work, [shared, shared], [1, 1], tmp_path, lambda _n: None)
     assert [int(load_tensors(path)["length"][0]) for path in results] == [1, 1]
     assert shared == []
 
@@ -96,6 +93,6 @@ def test_a_process_that_the_system_ends_is_told_in_a_sentence(tmp_path: Path, mo
     def work(task: int, result: Path, step: Step) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(InputError, match="the system ended one of capture's processes"), Crew() as crew:
-        crew.go(work, [1, 2], [1, 1], tmp_path, lambda _n: None)
+    with pytest.raises(InputError, match="the system ended one of capture's processes"):
+        go_through(work, [1, 2], [1, 1], tmp_path, lambda _n: None)
     assert spans._told is None  # nothing of a process of its own happened here
