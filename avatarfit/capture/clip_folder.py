@@ -127,12 +127,14 @@ class ClipFolder:
 
     def rig(self) -> Rig:
         """The person's rig, fitted on the training frames."""
-        return Rig.from_tensors({k[4:]: v for k, v in self._tracks.items() if k.startswith("rig.")})
+        return Rig.from_tensors(self._part("rig."))
 
     def torso_modes(self) -> TorsoModes:
         """What `motion().torso.shape` speaks of."""
-        part = "torso_modes."
-        return TorsoModes.from_tensors({k.removeprefix(part): v for k, v in self._tracks.items() if k.startswith(part)})
+        return TorsoModes.from_tensors(self._part("torso_modes."))
+
+    def _part(self, prefix: str) -> dict[str, np.ndarray]:
+        return {k.removeprefix(prefix): v for k, v in self._tracks.items() if k.startswith(prefix)}
 
     def blendshapes(self) -> tuple[tuple[str, ...], np.ndarray]:
         """ARKit's names and their values over the kept frames, float32 [T, P] in 0..1; names not given are not known.

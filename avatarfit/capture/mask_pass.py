@@ -18,7 +18,7 @@ from avatarfit.capture.picture_motion import MotionFinder
 from avatarfit.capture.spans import Step, go_through, span_bounds
 from avatarfit.capture.stages import load_tensors, save_tensors
 from avatarfit.capture.torso_registration import normalised, rested
-from avatarfit.capture.torso_shape import torso_modes
+from avatarfit.capture.torso_shape import between_good, torso_modes
 from avatarfit.capture.torso_tracker import TorsoPlace
 from avatarfit.contracts import TorsoMotion
 from avatarfit.media import VideoWriter, join_videos
@@ -26,7 +26,6 @@ from avatarfit.model.torso_modes import TorsoModes
 
 _LEAD = 14
 """Pictures that a span looks at before its own: of the labels' scores, four fifths are carried on to the next one."""
-_TOLD = 10
 _PERSON, _LABELS = ".person.mkv", ".labels.mkv"
 
 
@@ -133,9 +132,7 @@ def _parse_span(span: _Span, result: Path, step: Step) -> None:
                 clothes.append(np.zeros((0, 0, 2), np.float32) if found.clothes is None else found.clothes)
                 person.write(found.alpha)
                 labels_out.write(found.labels)
-                if len(torso) % _TOLD == 0:
-                    step(_TOLD)
-    step(len(torso) % _TOLD)
+                step(1)
     save_tensors(
         result,
         {
@@ -154,11 +151,7 @@ def _torso_result(
     values = {"torso_tracked_share": float(good.mean())}
     if good.any():
         # Pictures in which the torso was lost take the motion between their neighbours.
-        at = np.arange(len(affine))
-        for i in range(2):
-            for j in range(3):
-                affine[:, i, j] = np.interp(at, at[good], affine[good, i, j])
-        affine = rested(affine, kept.train_count)
+        affine = rested(between_good(affine, good), kept.train_count)
         if clothes.size and good[: kept.train_count].sum() > 1:
             modes, shape = torso_modes(clothes, box, good, kept.train_count)
         # Where the body usually is: below the picture's middle.

@@ -22,7 +22,6 @@ from avatarfit.contracts.motion import LANDMARK_COUNT
 from avatarfit.media import MediaInfo
 
 _FACES, _MANY_FACES = 2, 6
-_TOLD = 10
 _LEAD_SECONDS = 0.4
 """A tracker finds its face at once and settles in a few pictures."""
 
@@ -111,9 +110,7 @@ def _observe_span(span: _Span, result: Path, step: Step) -> None:
     for picture in observe(pictures(), span.source, _MANY_FACES if span.several else _FACES):
         if mine(picture.pts_seconds):
             seen.append(picture)
-            if len(seen) % _TOLD == 0:
-                step(_TOLD)
-    step(len(seen) % _TOLD)
+            step(1)
     if seen:
         size = NETWORK_SIDE_PX, NETWORK_SIDE_PX
         with VideoWriter(result.with_suffix(".mkv"), *size, span.rate_hz, codec="ffv1", pixel="gray8") as masks:

@@ -40,7 +40,6 @@ REPEAT, NO_FACE, MISFIT = range(3)
 _FEWEST_FRAMES = 12
 _SMALL_FACE_PX = 100
 _KEYS_A_PICTURE = 2
-_TOLD = 10
 
 
 def solve_clip(
@@ -158,11 +157,9 @@ def _register_span(span: _Span, result: Path, step: Step) -> None:
         return span.camera.project(placed)
 
     def counted() -> Iterator[np.ndarray]:
-        for index, gray in enumerate(_grays(span.clip, span.view, span.pts_seconds), start=1):
+        for gray in _grays(span.clip, span.view, span.pts_seconds):
             yield gray
-            if index % _TOLD == 0:
-                step(_TOLD)
-        step(len(span.pts_seconds) % _TOLD)
+            step(1)
 
     found_px = register_faces(counted(), span.keys, span.chosen, expected_px, span.scale)
     save_tensors(result, {"found_px": found_px})

@@ -86,8 +86,11 @@ def _together(work: Work[T], tasks: list[tuple[T, Path]], processes: int, count:
         pending: set[Future[None]] = {pool.submit(_work, work, task, result) for task, result in tasks}
         while pending:
             ended, pending = wait(pending, timeout=_POLL_SECONDS)
+            more = 0
             while not told.empty():
-                count(told.get())
+                more += told.get()
+            if more:
+                count(more)
             for future in ended:
                 future.result()
         finished = True

@@ -113,10 +113,14 @@ def torso_modes(
     keep = np.argsort(variance)[::-1][: min(_MODES, len(train) - 1)]
     keep = keep[variance[keep] > max(1e-6 * variance[keep[0]], _LEAST_VARIANCE)]
     deviation = np.sqrt(variance[keep])
-    course = (rows - mean) @ vectors[:, keep] / deviation
-    at = np.arange(len(rows))
-    for k in range(course.shape[1]):
-        course[:, k] = np.interp(at, at[good], course[good, k])
+    course = between_good((rows - mean) @ vectors[:, keep] / deviation, good)
     fields = (vectors[:, keep] * deviation).T.reshape(len(keep), *left_over.shape[1:])
     held = np.clip(course, -_LARGEST_DEVIATION, _LARGEST_DEVIATION)
     return TorsoModes(fields.astype(np.float32), box), held.astype(np.float32)
+
+
+def between_good(values: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Values [K, ...] with those that are not good [K] put linearly between their neighbours; one at least is good."""
+    at = np.arange(len(values))
+    columns = [np.interp(at, at[good], column[good]) for column in values.reshape(len(values), -1).T]
+    return np.stack(columns, axis=1).reshape(values.shape) if columns else values

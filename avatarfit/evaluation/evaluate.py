@@ -172,7 +172,7 @@ def evaluate_avatar(
 
 
 def _with_guessed_torso(motion: Motion, split: Split) -> Motion:
-    known = np.concatenate([np.arange(part.start, part.stop) for part in split.training()])
+    known = split.training_frames()
     follower = TorsoFollower.fit(motion.head[known], motion.torso[known])
     return replace(motion, torso=follower.torso(motion.head))
 
@@ -188,7 +188,7 @@ def _look(job: _Judgement, motion_pass: MotionPass | None) -> None:
     """Every picture once: the training frames, then the held-out ones."""
     view, training = job.view, job.split.training()
     features = motion_features(job.clip.landmarks_px, job.motion.torso, job.clip.camera)
-    known = np.concatenate([np.arange(part.start, part.stop) for part in training])
+    known = job.split.training_frames()
     nearest = dict(
         zip(job.held_out, known[nearest_frames(features[job.held_out], features[known])].tolist(), strict=True)
     )
@@ -253,7 +253,7 @@ def _driven(job: _Judgement, sound: Sound) -> dict[str, Any]:
     except AvatarfitError as cause:
         job.notes.append(f"the driven figures are absent: {cause}")
         return {}
-    known = np.concatenate([np.arange(part.start, part.stop) for part in job.split.training()])
+    known = job.split.training_frames()
     shown_motion = job.motion[np.array(frames)]
     face, head = shown_motion.face, shown_motion.head
     gaps = lip_aperture_cm(np.asarray(clip.landmarks_cm))

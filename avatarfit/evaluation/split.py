@@ -33,6 +33,10 @@ class Split:
         edges = [0, *(edge for part in self.held_out for edge in (part.start, part.stop)), self.total]
         return tuple(range(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
 
+    def training_frames(self) -> np.ndarray:
+        """int [N], rising: every frame that is not held out."""
+        return np.concatenate([np.arange(part.start, part.stop) for part in self.training()])
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, as an avatar's `made.split` has it: `{name, held_out: [[first, past the last], ...]}`."""
         return {"name": self.name, "held_out": [[part.start, part.stop] for part in self.held_out]}

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from avatarfit import __version__
 from avatarfit.capture import ClipFolder, capture_clip
@@ -84,7 +83,7 @@ def fit(
     if not clip.is_dir() and not report_is_current(folder):
         write_report(folder, on_event)
     held_out = split_into(split, len(folder), folder.train_count)
-    train = np.concatenate([np.arange(part.start, part.stop) for part in held_out.training()])
+    train = held_out.training_frames()
     landmarks_cm = folder.landmarks_cm[train]
     if folder.manifest["source"]["audio"] is None:
         raise SoundError(
