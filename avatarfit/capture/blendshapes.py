@@ -1,141 +1,28 @@
-"""Blendshapes, by ARKit's names: from the bundle's network, or those that the face's geometry gives honestly.
-
-Geometry: each name is one measure of the pose-normalised landmarks, brought onto 0..1 by the person's own rest level
-and range (robust percentiles over the training frames). Held against the network's values on three people, a name is
-kept only where the two correlate by 0.7 or more on every clip in which the network sees it move; every other name is
-absent, for a value without meaning is worse than none. One linear map from landmarks to all names does not generalise
-to other people.
-"""
+"""Blendshapes, by ARKit's names: from the bundle's network, or those that the face's geometry gives honestly
+(avatarfit.model.blendshapes)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from avatarfit.capture.face_landmarker import BUNDLE_BLENDSHAPES
 from avatarfit.capture.landmark_source import LandmarkSource
-
-VERSION = 4
-"""Of the definitions; capture's stage key holds it."""
-
-ARKIT_NAMES = (*(name for name in BUNDLE_BLENDSHAPES if name != "_neutral"), "tongueOut")
-"""All 52 names of ARKit."""
+from avatarfit.model.blendshapes import (
+    ARKIT_NAMES,
+    GEOMETRY_NAMES,
+    VERSION,
+    full_level,
+    geometry_ranges,
+    geometry_values,
+    scaled,
+)
 
 _SIDES = ("Left", "Right")
-"""The person's own: their left eye is at the picture's right."""
-
-# Per side: outer and inner eye corner, upper lid, lower lid, iris, brow's inner end and half, mouth corner.
-_CORNERS = {"Left": (263, 362), "Right": (33, 133)}
-_UPPER_LID = {"Left": (386, 385, 387), "Right": (159, 158, 160)}
-_LOWER_LID = {"Left": (374, 380, 373), "Right": (145, 153, 144)}
-_IRIS = {"Left": 473, "Right": 468}
-_BROW_INNER = {"Left": (336, 285), "Right": (107, 55)}
-_BROW_KNIT = {"Left": (336, 285, 296, 295), "Right": (107, 55, 66, 65)}
-_BROW_ENDS, _NOSE_ROOT = (285, 55), (6, 197)
-_MOUTH_CORNER = {"Left": 291, "Right": 61}
-_INNER_LIPS, _CHIN = (13, 14), 152
-
-_CLOSED, _LID_EXPONENT = 0.4, 0.8
-"""Both from the synthetic performer's exact lids: the networks draw a half closed eye too open, the mesh more so."""
-
-
-@dataclass(frozen=True)
-class _Definition:
-    """How a name is measured: float [T] of landmarks_cm [T, 478, 3], and what counts as rest and as full."""
-
-    measure: Callable[[np.ndarray], np.ndarray]
-    rest_percentile: float
-    least: float
-    """The smallest range from rest to full, in the measure's unit, so that noise of a still face is not blown up."""
-    relative: bool = False
-    """`least` is a share of the rest level."""
-    exponent: float = 1.0
-    """Of the share of the range, where the measure does not follow the movement in a straight line."""
-
-
-def eye_opening(landmarks_cm: np.ndarray, side: str) -> np.ndarray:
-    """Eye aspect ratio float [...] (Soukupova and Cech 2016): mean distance of the lids over the eye's width.
-
-    Args:
-        landmarks_cm: [..., 478, 3] in the head frame.
-        side: "Left" or "Right", the person's.
-    """
-    gaps = [_distance(landmarks_cm, u, w) for u, w in zip(_UPPER_LID[side], _LOWER_LID[side], strict=True)]
-    return np.mean(gaps, axis=0) / _distance(landmarks_cm, *_CORNERS[side])
-
-
-def _distance(points: np.ndarray, a: int, b: int) -> np.ndarray:
-    # Depth is the least certain coordinate, and lids and lips hardly part along it.
-    return np.linalg.norm(points[..., a, :2] - points[..., b, :2], axis=-1)
-
-
-def _mean(points: np.ndarray, indices: tuple[int, ...], axis: int) -> np.ndarray:
-    return points[..., list(indices), axis].mean(axis=-1)
-
-
-def _closure(points: np.ndarray, side: str) -> np.ndarray:
-    return -eye_opening(points, side)
-
-
-def _gaze(points: np.ndarray, axis: int, sign: int) -> np.ndarray:
-    """Iris from the middle between the corners, in eye widths, mean of both eyes: they turn together, errors do not."""
-    sides = [
-        (points[..., _IRIS[side], axis] - _mean(points, _CORNERS[side], axis)) / _distance(points, *_CORNERS[side])
-        for side in _SIDES
-    ]
-    return np.asarray(sign * np.mean(sides, axis=0))
-
-
-def _brow_down(points: np.ndarray, side: str) -> np.ndarray:
-    """How low the brow's inner half is above the root of the nose, and how near the brows are, centimetres."""
-    height = _mean(points, _NOSE_ROOT, 1) - _mean(points, _BROW_KNIT[side], 1)
-    return np.asarray(-height - _distance(points, *_BROW_ENDS))
-
-
-def _inner_brows(points: np.ndarray) -> np.ndarray:
-    """Height of the brows' inner ends above the eyes' corners, centimetres."""
-    heights = [_mean(points, _CORNERS[side], 1) - _mean(points, _BROW_INNER[side], 1) for side in _SIDES]
-    return np.asarray(np.mean(heights, axis=0))
-
-
-def _jaw(points: np.ndarray) -> np.ndarray:
-    """The inner lips' gap and the chin's way down, centimetres: lips may part and a jaw may drop alone."""
-    return _distance(points, *_INNER_LIPS) + points[..., _CHIN, 1]
-
-
-def _smile(points: np.ndarray, side: str) -> np.ndarray:
-    """Width of the mouth and height of its corner above the lips' middle, centimetres."""
-    return _distance(points, 61, 291) / 2 + _mean(points, _INNER_LIPS, 1) - points[..., _MOUTH_CORNER[side], 1]
-
-
-def _definitions() -> dict[str, _Definition]:
-    out = {
-        "jawOpen": _Definition(_jaw, 5, 0.8),
-        "browInnerUp": _Definition(_inner_brows, 5, 0.4),
-    }
-    for side in _SIDES:
-        outward = 1 if side == "Left" else -1
-        out |= {
-            f"eyeBlink{side}": _Definition(
-                partial(_closure, side=side), 50, 0.65, relative=True, exponent=_LID_EXPONENT
-            ),
-            f"eyeLookOut{side}": _Definition(partial(_gaze, axis=0, sign=outward), 50, 0.12),
-            f"eyeLookIn{side}": _Definition(partial(_gaze, axis=0, sign=-outward), 50, 0.12),
-            f"eyeLookUp{side}": _Definition(partial(_gaze, axis=1, sign=-1), 50, 0.12),
-            f"eyeLookDown{side}": _Definition(partial(_gaze, axis=1, sign=1), 50, 0.12),
-            f"browDown{side}": _Definition(partial(_brow_down, side=side), 5, 0.4),
-            f"mouthSmile{side}": _Definition(partial(_smile, side=side), 5, 0.6),
-        }
-    return {name: out[name] for name in ARKIT_NAMES if name in out}
-
-
-_DEFINITIONS = _definitions()
-GEOMETRY_NAMES = tuple(_DEFINITIONS)
-"""What geometry gives; the columns of `geometry_blendshapes`."""
+_CLOSED = 0.4
+"""From the synthetic performer's exact lids: the networks draw a half closed eye too open, the mesh more so."""
 
 BUNDLE_NAMES = ARKIT_NAMES[:-1]
 """What the bundle gives; the columns of `bundle_blendshapes`."""
@@ -163,16 +50,8 @@ def geometry_blendshapes(landmarks_cm: np.ndarray, fit_count: int) -> Blendshape
         landmarks_cm: float32 [T, 478, 3] in the head frame.
         fit_count: rest and range are taken from the first `fit_count` frames.
     """
-    columns, ranges = [], []
-    for definition in _DEFINITIONS.values():
-        measured = definition.measure(landmarks_cm.astype(np.float64))
-        rest = np.percentile(measured[:fit_count], definition.rest_percentile)
-        least = definition.least * (abs(rest) if definition.relative else 1)
-        ranges.append((rest, _full(measured[:fit_count], rest, least)))
-        columns.append(measured)
-    found = _scaled(GEOMETRY_NAMES, np.stack(columns, axis=1), np.array(ranges))
-    exponents = np.array([definition.exponent for definition in _DEFINITIONS.values()], np.float32)
-    return Blendshapes(found.names, found.values**exponents, found.range)
+    ranges = geometry_ranges(landmarks_cm[:fit_count])
+    return Blendshapes(GEOMETRY_NAMES, geometry_values(landmarks_cm, ranges), ranges.astype(np.float32))
 
 
 def bundle_blendshapes(scores: np.ndarray, fit_count: int) -> Blendshapes:
@@ -186,17 +65,8 @@ def bundle_blendshapes(scores: np.ndarray, fit_count: int) -> Blendshapes:
     ranges = np.tile([0.0, 1.0], (len(BUNDLE_NAMES), 1))
     jaw = BUNDLE_NAMES.index("jawOpen")
     rest = np.percentile(columns[:fit_count, jaw], 5)
-    ranges[jaw] = rest, _full(columns[:fit_count, jaw], rest, 0.1)
-    return _scaled(BUNDLE_NAMES, columns, ranges)
-
-
-def _full(measured: np.ndarray, rest: float, least: float) -> float:
-    return max(float(np.percentile(measured, 99)), rest + least)
-
-
-def _scaled(names: tuple[str, ...], columns: np.ndarray, ranges: np.ndarray) -> Blendshapes:
-    values = np.clip((columns - ranges[:, 0]) / (ranges[:, 1] - ranges[:, 0]), 0, 1)
-    return Blendshapes(names, values.astype(np.float32), ranges.astype(np.float32))
+    ranges[jaw] = rest, full_level(columns[:fit_count, jaw], rest, 0.1)
+    return Blendshapes(BUNDLE_NAMES, scaled(columns, ranges), ranges.astype(np.float32))
 
 
 def described(source: LandmarkSource) -> dict[str, Any]:
@@ -240,4 +110,4 @@ def eye_closure(names: tuple[str, ...] | list[str], values: np.ndarray) -> np.nd
 def blink_threshold(closure: np.ndarray) -> float:
     """The closure [T], at least one frame, above which `blinks` calls the eyes closed."""
     rest = float(np.median(closure))
-    return rest + _CLOSED * (_full(closure, rest, 0.6) - rest)
+    return rest + _CLOSED * (full_level(closure, rest, 0.6) - rest)

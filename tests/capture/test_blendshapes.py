@@ -8,17 +8,15 @@ import numpy as np
 import pytest
 
 from avatarfit.capture.blendshapes import (
-    ARKIT_NAMES,
     BUNDLE_NAMES,
-    GEOMETRY_NAMES,
     blinks,
     bundle_blendshapes,
     described,
-    eye_opening,
     geometry_blendshapes,
 )
 from avatarfit.capture.face_landmarker import BUNDLE_BLENDSHAPES
 from avatarfit.capture.landmark_source import FACE_MESH, LandmarkSource
+from avatarfit.model.blendshapes import ARKIT_NAMES, GEOMETRY_NAMES, eye_opening
 from avatarfit.performer.face_shape import SHAPES, face_shape
 
 T = 400

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from avatarfit.capture import ClipFolder, capture_clip
-from avatarfit.capture.blendshapes import GEOMETRY_NAMES, blinks
+from avatarfit.capture.blendshapes import blinks
 from avatarfit.capture.landmark_source import FACE_MESH_NAME
 from avatarfit.contracts import AudioClip
 from avatarfit.contracts.events import Event, Note
 from avatarfit.media import VideoWriter
+from avatarfit.model.blendshapes import GEOMETRY_NAMES
 from avatarfit.performer import Performer
 from avatarfit.performer.face_shape import SHAPES
 from avatarfit.performer.performance import Performance

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from avatarfit.capture.blendshapes import ARKIT_NAMES
 from avatarfit.capture.clip_folder import FACE, MOUTH_INTERIOR, NECK, TORSO, ClipFolder
 from avatarfit.capture.exchange import adnerf_format as form
 from avatarfit.capture.exchange.adnerf_tables import action_units_csv, blendshape_rows
@@ -22,6 +21,7 @@ from avatarfit.capture.report.face_curves import face_height_px
 from avatarfit.capture.stages import write_atomically
 from avatarfit.contracts import AudioClip, Camera, InputError
 from avatarfit.contracts.events import Finished, Listener, Note, Progress, Started, silent
+from avatarfit.model.blendshapes import ARKIT_NAMES
 
 _STAGE = "export"
 _MARKER = "UNFINISHED"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from avatarfit.capture.blendshapes import ARKIT_NAMES
 from avatarfit.capture.exchange.adnerf_format import (
     ACTION_UNIT_SOURCES,
     FRAME_RATE_HZ,
     FULL_ACTION_UNIT,
     FULL_BLINK,
 )
+from avatarfit.model.blendshapes import ARKIT_NAMES
 
 
 def rows_by_number(values: np.ndarray, slots: list[tuple[int, int]]) -> np.ndarray:
