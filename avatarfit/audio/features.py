@@ -1,7 +1,7 @@
-"""The features a driver hears: log-mel bands, loudness and pitch, normalised so that any speaker at any loudness fits.
+"""The features a driver hears: an encoder's columns, loudness and pitch, so that any speaker at any loudness fits.
 
-Each recording is normalised by its own speech: mean and spread of every band over the hops where someone speaks
-(cepstral mean and variance normalisation, Viikki & Laurila 1998, here on log-mel bands).
+Every column is normalised by its own running mean and spread over the hops in which someone speaks; at the start of a
+sound the encoder's prior stands in. A row depends on the sound before it and on at most `look_ahead_seconds` after it.
 """
 
 from __future__ import annotations
@@ -10,18 +10,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avatarfit.audio.log_mel import BAND_COUNT, HOP_SECONDS, SAMPLE_RATE_HZ, log_mel
-from avatarfit.audio.pitch import pitch_track
-from avatarfit.audio.voice_activity import AUDIBLE_DB, level_db, voice_activity
+from avatarfit.audio.encoder import ColumnPrior, RowStream, SpeechEncoder
+from avatarfit.audio.hop_windows import HopWindows
+from avatarfit.audio.log_mel import HOP_SECONDS, SAMPLE_RATE_HZ, WINDOW_SAMPLES
+from avatarfit.audio.log_mel_encoder import LOG_MEL
+from avatarfit.audio.pitch import CANDIDATES, REACH_SAMPLES, PitchPath, RunningPitch, pitch_candidates
+from avatarfit.audio.running import RunningNormaliser
+from avatarfit.audio.speech_activity import SpeechActivity
+from avatarfit.audio.voice_activity import AUDIBLE_DB, level_of_stretch
 from avatarfit.contracts import AudioClip, SoundError
 
-FEATURE_NAME = f"logmel{BAND_COUNT}-level-pitch-voicing/1"
-"""What the features are and their version; a driver fitted on others must not be fed with these."""
-FEATURE_COUNT = BAND_COUNT + 4
-_CLIP = 3.0
-_STEADY_DB = 6.0
-_RANGE = 5.0 * float(np.log(10))
-"""What counts of a band: 50 dB down from its loud parts."""
+OTHER_COLUMNS = 4
+"""After an encoder's columns: level, pitch, voicing, activity."""
+_VERSION = 2
+_BLOCK_SAMPLES = 10 * SAMPLE_RATE_HZ
+_DB = 10 / float(np.log(10))
+_PRIOR_HOPS, _MEMORY_HOPS = 300, 6_000
+"""What is known before anything was heard counts as 3 s of speech; a minute of it is remembered."""
+_LEVEL_UNDER_LOUD_DB, _LEVEL_SPREAD_DB = -7.0, 8.0
+
+
+def feature_name(encoder: SpeechEncoder = LOG_MEL) -> str:
+    """What the features are and their version; a driver fitted on others must not be fed with these."""
+    return f"{encoder.name}-level-pitch-voicing/{_VERSION}"
+
+
+FEATURE_NAME = feature_name()
+FEATURE_COUNT = LOG_MEL.column_count + OTHER_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -29,22 +44,25 @@ class SpeechFeatures:
     """Features of one recording, F hops.
 
     Attributes:
-        values: float32 [F, FEATURE_COUNT]: normalised log-mel bands, level, pitch (octaves from this speaker's median,
-            0 where unvoiced), voicing (0 or 1), voice activity; all within [-3, 3].
-        activity: float32 [F] in [0, 1], how surely someone speaks.
+        values: float32 [F, C + 4]: the encoder's columns, level, pitch (octaves from this speaker's middle, 0 where
+            unvoiced), voicing (0 to 1), voice activity; level and pitch, and columns with a prior, within [-3, 3].
         start_seconds: time of hop 0 on the sound's clock.
         hop_seconds: time between hops.
         name: which features these are.
     """
 
     values: np.ndarray
-    activity: np.ndarray
     start_seconds: float
     hop_seconds: float = HOP_SECONDS
     name: str = FEATURE_NAME
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def activity(self) -> np.ndarray:
+        """float32 [F] in [0, 1], how surely someone speaks."""
+        return self.values[:, -1]
 
     def at(self, values: np.ndarray, pts_seconds: np.ndarray) -> np.ndarray:
         """`values` [F, ...] (one row a hop) between hops at times [T], linear; beyond the ends the end's value."""
@@ -79,45 +97,92 @@ def require_audible(sound: AudioClip) -> None:
         )
 
 
-def speech_features(sound: AudioClip) -> SpeechFeatures:
-    """The features of a sound.
+def speech_features(sound: AudioClip, encoder: SpeechEncoder = LOG_MEL) -> SpeechFeatures:
+    """The features of a sound: all of it pushed through a `FeatureStream`.
 
     Args:
-        sound: mono at 16 kHz; resample with `avatarfit.media.resample` first. Silence is allowed: it gives activity 0.
+        sound: mono at the encoder's rate; resample with `avatarfit.media.resample` first. Silence gives activity 0.
 
     Raises:
-        ValueError: the sample rate is not 16 kHz. Sound at another rate would give wrong lips and no other sign.
+        ValueError: the sample rate is another. Sound at another rate would give wrong lips and no other sign.
     """
-    if sound.sample_rate_hz != SAMPLE_RATE_HZ:
+    if sound.sample_rate_hz != encoder.sample_rate_hz:
         raise ValueError(
-            f"speech_features came with sound at {sound.sample_rate_hz} Hz; wanted {SAMPLE_RATE_HZ} Hz, resample first"
+            f"speech_features came with sound at {sound.sample_rate_hz} Hz; wanted {encoder.sample_rate_hz} Hz, "
+            "resample first"
         )
-    samples = sound.samples
-    level = level_db(samples)
-    pitch = pitch_track(samples)
-    activity = voice_activity(level)
-    if len(level) and np.ptp(np.percentile(level, [5, 95])) < _STEADY_DB and (pitch > 0).mean() < 0.1:
-        # A level that never moves, without pitch, is noise however loud; a noise floor alone cannot tell.
-        activity = np.zeros_like(activity)
-    speaking = activity > 0.5
-    bands = _normalised(log_mel(samples), speaking)
-    loudness = _normalised((level * (np.log(10) / 10))[:, None], speaking)
-    voiced = (pitch > 0) & speaking
-    octaves = np.zeros(len(level), np.float32)
-    if voiced.any():
-        octaves[voiced] = np.clip(np.log2(pitch[voiced] / np.median(pitch[voiced])), -1, 1)
-    values = np.concatenate(
-        [bands, loudness, octaves[:, None], voiced[:, None].astype(np.float32), activity[:, None]], axis=1
-    )
-    return SpeechFeatures(np.ascontiguousarray(values, np.float32), activity, sound.start_seconds)
+    stream = FeatureStream(encoder)
+    values = np.concatenate([stream.push(sound.samples), stream.finish()])
+    return SpeechFeatures(values, sound.start_seconds, name=feature_name(encoder))
 
 
-def _normalised(log_power: np.ndarray, speaking: np.ndarray) -> np.ndarray:
-    """Columns by mean and spread over the speaking hops; the rest goes down to -3 and no further."""
-    if speaking.sum() < 10:
-        return np.full_like(log_power, -_CLIP)
-    # Digital silence between words would else weigh on mean and spread by how far down the logarithm's floor is.
-    lowest = np.percentile(log_power[speaking], 95, axis=0) - _RANGE
-    speech = np.maximum(log_power[speaking], lowest)
-    spread = np.maximum(speech.std(0), 0.5)
-    return np.clip((log_power - speech.mean(0)) / spread, -_CLIP, _CLIP)
+def look_ahead_seconds(encoder: SpeechEncoder = LOG_MEL) -> float:
+    """So much sound after a row's moment can change the row."""
+    return max(encoder.look_ahead_seconds, REACH_SAMPLES / SAMPLE_RATE_HZ)
+
+
+class FeatureStream:
+    """Samples in, rows of features out, the same however the sound is cut into pieces (but for rounding).
+
+    Args:
+        encoder: of the first columns. Level, pitch, voicing and activity stand beside all.
+    """
+
+    def __init__(self, encoder: SpeechEncoder = LOG_MEL) -> None:
+        if encoder.sample_rate_hz != SAMPLE_RATE_HZ:
+            raise ValueError(f"{encoder.name} takes {encoder.sample_rate_hz} Hz; wanted {SAMPLE_RATE_HZ} Hz")
+        self._columns: RowStream = encoder.stream()
+        self._levels = HopWindows(WINDOW_SAMPLES // 2, WINDOW_SAMPLES // 2)
+        self._pitches = HopWindows(REACH_SAMPLES, REACH_SAMPLES)
+        self._path, self._activity = PitchPath(), SpeechActivity()
+        prior = encoder.prior
+        self._follows_level = prior is not None and prior.follows_level
+        own = ColumnPrior(np.zeros(0), np.zeros(0), False) if prior is None else prior
+        self._normalised = len(own.mean)
+        self._normaliser = RunningNormaliser(
+            np.append(own.mean, _LEVEL_UNDER_LOUD_DB), np.append(own.spread, _LEVEL_SPREAD_DB),
+            _PRIOR_HOPS, _MEMORY_HOPS,
+        )  # fmt: skip
+        self._pitch = RunningPitch()
+        columns = np.zeros((0, encoder.column_count), np.float32)
+        self._waiting: list[np.ndarray] = [columns, np.zeros(0, np.float32), np.zeros((0, 2, CANDIDATES))]
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Rows that have become ready: float32 [k, C + 4], k >= 0. `samples`: float32 [n], any n >= 0, at 16 kHz."""
+        parts = self._columns, self._levels, self._pitches
+        # Blocks keep Praat's memory constant.
+        blocks = [samples[i : i + _BLOCK_SAMPLES] for i in range(0, max(len(samples), 1), _BLOCK_SAMPLES)]
+        return np.concatenate([self._rows(*(part.push(block) for part in parts)) for block in blocks])
+
+    def finish(self) -> np.ndarray:
+        """All other rows, so that there are `hop_count(samples)` in all."""
+        return self._rows(self._columns.finish(), self._levels.finish(), self._pitches.finish())
+
+    def _rows(self, columns: np.ndarray, level_stretch: np.ndarray, pitch_stretch: np.ndarray) -> np.ndarray:
+        new = columns, level_of_stretch(level_stretch), np.stack(pitch_candidates(pitch_stretch), axis=1)
+        self._waiting = [np.concatenate([old, more]) for old, more in zip(self._waiting, new, strict=True)]
+        count = min(len(part) for part in self._waiting)
+        columns, levels, candidates = (part[:count] for part in self._waiting)
+        self._waiting = [part[count:] for part in self._waiting]
+        out = np.empty((count, columns.shape[1] + OTHER_COLUMNS), np.float32)
+        for row, column, level, (frequency, strength) in zip(out, columns, levels, candidates, strict=True):
+            self._fill(row, column, float(level), frequency, strength)
+        return out
+
+    def _fill(
+        self, row: np.ndarray, columns: np.ndarray, level: float, frequency: np.ndarray, strength: np.ndarray
+    ) -> None:
+        self._activity.hear(level)
+        loud = self._activity.loud_db
+        pitch = self._path.step(frequency, strength, level - loud)
+        activity = self._activity.judge(pitch > 0)
+        raw = np.append(columns[: self._normalised], level - loud)
+        if self._follows_level:
+            raw[:-1] -= loud / _DB
+        normal = self._normaliser.step(raw, activity)
+        row[:-OTHER_COLUMNS] = columns
+        row[: self._normalised] = normal[:-1]
+        row[-4] = normal[-1]
+        row[-3] = self._pitch.step(pitch, activity)
+        row[-2] = activity if pitch > 0 else 0.0
+        row[-1] = activity

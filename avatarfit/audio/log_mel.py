@@ -71,21 +71,25 @@ def log_mel(samples: np.ndarray, band_count: int = BAND_COUNT) -> np.ndarray:
         float32 [hop_count(n), band_count]; row k sees samples [160 k - 200, 160 k + 200) and nothing else.
     """
     count = hop_count(len(samples))
-    window = (0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(WINDOW_SAMPLES) + 0.5) / WINDOW_SAMPLES)).astype(np.float32)
-    filters = mel_filters(band_count).T
-    out = np.empty((count, band_count), np.float32)
+    return mel_of_stretch(_padded(samples, count), band_count)
+
+
+def mel_of_stretch(stretch: np.ndarray, band_count: int = BAND_COUNT) -> np.ndarray:
+    """`log_mel` of the hops whose windows fill a stretch of (k - 1) * 160 + 400 samples: float32 [k, band_count]."""
+    if not len(stretch):
+        return np.empty((0, band_count), np.float32)
     # Blocks keep the spectra's memory constant: an hour at once would be 0.7 GB of them.
-    for start in range(0, count, _BLOCK_HOPS):
-        stop = min(start + _BLOCK_HOPS, count)
-        frames = np.lib.stride_tricks.sliding_window_view(_padded(samples, start, stop), WINDOW_SAMPLES)[::HOP_SAMPLES]
-        power = np.abs(np.fft.rfft(frames * window, FFT_SAMPLES)) ** 2
-        out[start:stop] = np.log(power.astype(np.float32) @ filters + _POWER_FLOOR)
-    return out
+    out = []
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(WINDOW_SAMPLES) + 0.5) / WINDOW_SAMPLES)).astype(np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(stretch, WINDOW_SAMPLES)[::HOP_SAMPLES]
+    for start in range(0, len(frames), _BLOCK_HOPS):
+        power = np.abs(np.fft.rfft(frames[start : start + _BLOCK_HOPS] * window, FFT_SAMPLES)) ** 2
+        out.append(np.log(power.astype(np.float32) @ mel_filters(band_count).T + _POWER_FLOOR))
+    return np.concatenate(out)
 
 
-def _padded(samples: np.ndarray, start_hop: int, stop_hop: int) -> np.ndarray:
-    """The samples that hops [start_hop, stop_hop) see, with silence where the sound has none."""
-    first = start_hop * HOP_SAMPLES - WINDOW_SAMPLES // 2
-    last = (stop_hop - 1) * HOP_SAMPLES + WINDOW_SAMPLES // 2
-    middle = samples[max(first, 0) : max(last, 0)]
-    return np.pad(middle, (max(-first, 0), last - first - len(middle) - max(-first, 0)))
+def _padded(samples: np.ndarray, count: int) -> np.ndarray:
+    """The samples that `count` hops from the first see, with silence where the sound has none."""
+    half = WINDOW_SAMPLES // 2
+    after = (count - 1) * HOP_SAMPLES + half - len(samples)
+    return np.pad(samples, (half, max(after, 0)))[: (count - 1) * HOP_SAMPLES + 2 * half] if count else samples[:0]

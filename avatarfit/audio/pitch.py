@@ -1,54 +1,110 @@
-"""Pitch by Praat's autocorrelation method (Boersma 1993), on the same 10 ms grid as the log-mel bands."""
+"""Pitch by Praat's autocorrelation method (Boersma 1993), on the same 10 ms grid as the log-mel bands.
+
+Praat finds the candidates of every hop; they depend on 20 ms of sound on either side and on nothing else. Which of them
+is the pitch Praat decides by the cheapest path through a whole recording. Here the path is followed as it comes: at
+every hop the best path up to it counts, so that later sound changes nothing. Praat's costs, and its silence threshold
+against the running level of the loud parts instead of the recording's highest peak.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from avatarfit.audio.log_mel import HOP_SAMPLES, HOP_SECONDS, SAMPLE_RATE_HZ, hop_count
+from avatarfit.audio.log_mel import HOP_SAMPLES, HOP_SECONDS, SAMPLE_RATE_HZ
 
 FLOOR_HZ = 75.0
 CEILING_HZ = 500.0
-_BLOCK_HOPS = 1_000
-_MARGIN_HOPS = 50
-# Praat analyses windows of three periods of the lowest pitch (4 hops at 75 Hz) and centres its grid in the sound. A
-# quarter of a hop more than a whole number of hops keeps that count away from rounding; half of it shifts the grid.
-_FIRST_FRAME_SAMPLES = 2 * HOP_SAMPLES + HOP_SAMPLES // 8
+CANDIDATES = 15
+REACH_SAMPLES = 320
+"""What a hop's candidates hear on either side: half of three periods of the lowest pitch."""
+# Praat centres its grid in the sound. A quarter of a hop more than a whole number of hops keeps the count of its frames
+# away from rounding; half of it shifts the grid.
+_SHIFT_SAMPLES = HOP_SAMPLES // 8
+_SILENCE, _VOICING, _OCTAVE, _JUMP, _SWITCH = 0.03, 0.45, 0.01, 0.35, 0.14
+"""Praat's defaults: silence threshold, voicing threshold, octave cost, octave-jump cost, voiced/unvoiced cost."""
+_START_HZ, _START_HOPS, _MEMORY_HOPS = 160.0, 20.0, 6_000.0
+_MOST_OCTAVES = 0.5
 
 
-def pitch_track(samples: np.ndarray) -> np.ndarray:
-    """Fundamental frequency.
+def pitch_candidates(stretch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the pitch may be at each of k >= 0 hops.
 
     Args:
-        samples: float32 [n] at 16 kHz.
+        stretch: float32 [(k - 1) * 160 + 640] at 16 kHz, from 20 ms before the first hop to 20 ms after the last.
 
     Returns:
-        float32 [hop_count(n)], Hz, 0 where there is no voice. Long sounds are analysed in blocks of 10 s with half
-        a second of margin on each side, always on the same grid.
+        float64 [k, CANDIDATES] Hz, 0 where there is none, and their strengths (autocorrelation) of the same shape.
     """
-    count = hop_count(len(samples))
-    out = np.zeros(count, np.float32)
-    for start in range(0, count, _BLOCK_HOPS):
-        stop = min(start + _BLOCK_HOPS, count)
-        first, last = max(start - _MARGIN_HOPS, 0), min(stop + _MARGIN_HOPS, count)
-        block = _block(samples[first * HOP_SAMPLES : last * HOP_SAMPLES], last - first)
-        out[start:stop] = block[start - first : stop - first]
-    return out
-
-
-def _block(samples: np.ndarray, count: int) -> np.ndarray:
-    """The pitch of `count` hops of `samples`, the first at its first sample."""
     import parselmouth
 
-    total = (count + 3) * HOP_SAMPLES + HOP_SAMPLES // 4
-    padded = np.zeros(total, np.float64)
-    padded[_FIRST_FRAME_SAMPLES : _FIRST_FRAME_SAMPLES + len(samples)] = samples[: total - _FIRST_FRAME_SAMPLES]
-    if not padded.any():
-        return np.zeros(count, np.float32)
+    count = (len(stretch) - 2 * REACH_SAMPLES) // HOP_SAMPLES + 1 if len(stretch) else 0
+    if count < 1 or not stretch.any():
+        return np.zeros((max(count, 0), CANDIDATES)), np.zeros((max(count, 0), CANDIDATES))
+    padded = np.pad(stretch.astype(np.float64), _SHIFT_SAMPLES)
     track = parselmouth.Sound(padded, SAMPLE_RATE_HZ).to_pitch_ac(
         time_step=HOP_SECONDS, pitch_floor=FLOOR_HZ, pitch_ceiling=CEILING_HZ
     )
-    frequency = track.selected_array["frequency"].astype(np.float32)
-    late = abs(track.xs()[0] - _FIRST_FRAME_SAMPLES / SAMPLE_RATE_HZ)
-    if len(frequency) != count or late > 1e-6:
-        raise RuntimeError(f"Praat gave {len(frequency)} frames {late * 1e3:.2f} ms off the grid; wanted {count} on it")
-    return frequency
+    late = abs(track.xs()[0] - (REACH_SAMPLES + _SHIFT_SAMPLES) / SAMPLE_RATE_HZ)
+    found = track.to_array()
+    if found.shape[1] != count or late > 1e-6:
+        raise RuntimeError(f"Praat gave {found.shape[1]} frames {late * 1e3:.2f} ms off the grid; wanted {count} on it")
+    frequency, strength = np.zeros((2, count, CANDIDATES))
+    frequency[:, : found.shape[0]] = np.nan_to_num(found["frequency"].T)
+    strength[:, : found.shape[0]] = np.nan_to_num(found["strength"].T)
+    frequency[frequency >= CEILING_HZ] = 0
+    return frequency, strength
+
+
+class PitchPath:
+    """The best path through the candidates so far."""
+
+    def __init__(self) -> None:
+        self._octaves = np.zeros(1)
+        self._voiced = np.zeros(1, bool)
+        self._score = np.zeros(1)
+
+    def step(self, frequency_hz: np.ndarray, strength: np.ndarray, level_under_loud_db: float) -> float:
+        """The pitch at the next hop.
+
+        Args:
+            frequency_hz, strength: float64 [CANDIDATES], a row of `pitch_candidates`.
+            level_under_loud_db: the hop's level against the loud parts'.
+
+        Returns:
+            Hz, 0 where there is no voice.
+        """
+        intensity = min(10 ** (level_under_loud_db / 20), 1.0)
+        unvoiced = _VOICING + max(0.0, 2 - intensity / (_SILENCE / (1 + _VOICING)))
+        voiced = frequency_hz > 0
+        here = frequency_hz[voiced]
+        octaves = np.log2(np.concatenate([[1.0], here]))
+        value = np.concatenate([[unvoiced], strength[voiced] - _OCTAVE * np.log2(CEILING_HZ / here)])
+        is_voiced = np.ones(len(octaves), bool)
+        is_voiced[0] = False
+        both = is_voiced[:, None] & self._voiced
+        cost = np.where(both, _JUMP * np.abs(octaves[:, None] - self._octaves), 0.0)
+        cost = cost + _SWITCH * (is_voiced[:, None] != self._voiced)
+        score = value + (self._score - cost).max(axis=1)
+        self._octaves, self._voiced, self._score = octaves, is_voiced, score - score.max()
+        best = int(score.argmax())
+        return float(here[best - 1]) if best else 0.0
+
+
+class RunningPitch:
+    """Pitch in octaves from the speaker's own middle: a running mean that no outlier moves far.
+
+    It starts at 160 Hz, which counts as 0.2 s of voice, and remembers a minute.
+    """
+
+    def __init__(self) -> None:
+        self._middle, self._count = float(np.log2(_START_HZ)), _START_HOPS
+
+    def step(self, pitch_hz: float, weight: float) -> float:
+        """The next hop's octaves, within [-1, 1]; 0 without a voice. It counts by `weight`, 0 to 1."""
+        if pitch_hz <= 0:
+            return 0.0
+        octaves = float(np.log2(pitch_hz)) - self._middle
+        self._count = min(self._count + weight, _MEMORY_HOPS)
+        moved = weight / self._count * min(max(octaves, -_MOST_OCTAVES), _MOST_OCTAVES)
+        self._middle += moved
+        return min(max(octaves - moved, -1.0), 1.0)

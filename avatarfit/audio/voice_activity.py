@@ -1,4 +1,7 @@
-"""Loudness, and whether anyone speaks: the level against an adaptive noise floor."""
+"""Loudness, and whether anyone speaks in a recording: the level against an adaptive noise floor.
+
+This judges whole recordings. What a driver hears comes hop by hop: see `speech_activity`.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,17 @@ _HANGOVER_HOPS = 6
 
 def level_db(samples: np.ndarray) -> np.ndarray:
     """float32 [hop_count(n)]: root-mean-square level around each hop (25 ms), decibels of full scale, at least -140."""
-    count = hop_count(len(samples))
-    half = WINDOW_SAMPLES // 2
-    energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
-    centres = np.arange(count) * HOP_SAMPLES
-    low, high = np.clip(centres - half, 0, len(samples)), np.clip(centres + half, 0, len(samples))
-    power = np.maximum(energy[high] - energy[low], 0) / WINDOW_SAMPLES
+    half, count = WINDOW_SAMPLES // 2, hop_count(len(samples))
+    after = max((count - 1) * HOP_SAMPLES + half - len(samples), 0)
+    return level_of_stretch(np.pad(samples, (half, after)) if count else samples)
+
+
+def level_of_stretch(stretch: np.ndarray) -> np.ndarray:
+    """`level_db` of the hops whose windows begin in a stretch every 160 samples, as long as there are 400."""
+    if len(stretch) < WINDOW_SAMPLES:
+        return np.zeros(0, np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(stretch, WINDOW_SAMPLES)[::HOP_SAMPLES]
+    power = np.einsum("ki,ki->k", windows, windows, dtype=np.float64) / WINDOW_SAMPLES
     return (10 * np.log10(np.maximum(power, 10 ** (QUIETEST_DB / 10)))).astype(np.float32)
 
 

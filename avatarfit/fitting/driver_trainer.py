@@ -15,6 +15,7 @@ from avatarfit.audio import (
     HOP_SECONDS,
     SAMPLE_RATE_HZ,
     SpeechFeatures,
+    look_ahead_seconds,
     require_audible,
     speech_features,
 )
@@ -158,7 +159,8 @@ def _audible_part(sound: AudioClip, pts_seconds: np.ndarray) -> AudioClip:
     """
     require_audible(sound)
     sound = resample(sound, SAMPLE_RATE_HZ)
-    stop = round((pts_seconds[-1] + LOOK_AHEAD_HOPS * HOP_SECONDS - sound.start_seconds) * SAMPLE_RATE_HZ)
+    ahead = LOOK_AHEAD_HOPS * HOP_SECONDS + look_ahead_seconds()
+    stop = round((pts_seconds[-1] + ahead - sound.start_seconds) * SAMPLE_RATE_HZ)
     heard = AudioClip(sound.samples[: max(stop, 0)], SAMPLE_RATE_HZ, sound.start_seconds)
     require_audible(heard)
     return heard

@@ -1,6 +1,6 @@
 """Speech features to mouth-and-jaw motion: the mean of small transformers and of a kernel regression.
 
-They see at most `LOOK_AHEAD_HOPS` (120 ms) of features after the moment they speak of, all of it in the first
+They see at most `LOOK_AHEAD_HOPS` (90 ms) of features after the moment they speak of, all of it in the first
 convolutions, and a limited past; attention itself looks only backwards through a sliding window. So long sound runs in
 chunks of constant memory, and a chunk with its past in front gives what the whole would.
 
@@ -19,8 +19,9 @@ from torch.nn import functional
 from avatarfit.model import kernel_regression
 from avatarfit.model.kernel_regression import KernelRegression
 
-LOOK_AHEAD_HOPS = 12
-PAST_HOPS = 20
+LOOK_AHEAD_HOPS = 9
+"""With the 20 ms that log-mel features and pitch look ahead, and up to 10 ms from a frame to the next hop: 120 ms."""
+PAST_HOPS = 23
 _MOST_LAYERS = 64
 
 
@@ -150,6 +151,7 @@ class AudioToLandmarks(nn.Module):
             float [B, T, M]; the first `past_tokens_total` tokens lack some of their past when sound precedes `x`.
         """
         kernel_x = x[:, PAST_HOPS - kernel_regression.PAST_HOPS :]
+        kernel_x = kernel_x[:, : kernel_x.shape[1] - (LOOK_AHEAD_HOPS - kernel_regression.AHEAD_HOPS)]
         transformers = torch.stack([network(x) for network in self.members]).mean(0)
         return torch.lerp(transformers, self.kernel(kernel_x, self.config.stride_hops), self.config.kernel_share)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 PAST_HOPS = 14
-AHEAD_HOPS = 12
+AHEAD_HOPS = 8
 STEP_HOPS = 2
 GROUP_BANDS = 4
 
