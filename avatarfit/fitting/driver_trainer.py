@@ -26,7 +26,7 @@ from avatarfit.media import resample
 from avatarfit.model import kernel_regression
 from avatarfit.model.audio_to_landmarks import LOOK_AHEAD_HOPS, PAST_HOPS, AudioToLandmarks, AudioToLandmarksConfig
 from avatarfit.model.driver_model import DriverModel
-from avatarfit.model.habits import Habits, Stance
+from avatarfit.model.habits import SOUND_COLUMNS, Habits, Stance
 from avatarfit.model.locally_linear import LocallyLinear
 from avatarfit.model.rig import MOUTH_REGION, Rig, lip_aperture_cm
 
@@ -143,7 +143,7 @@ def fit_driver(
         FEATURE_NAME,
         network,
         LocallyLinear(motion.face.mouth * rig.mouth_deviation_cm),
-        _habits(motion, frame_rate_hz),
+        _habits(motion, frame_rate_hz, features),
         _resting_mouth(motion, landmarks_cm, features),
         rig.mouth_deviation_cm,
     )
@@ -289,7 +289,7 @@ class _Loss:
         return shape + self.config.gap_weight * gap + self.config.velocity_weight * velocity
 
 
-def _habits(motion: Motion, frame_rate_hz: float) -> Habits:
+def _habits(motion: Motion, frame_rate_hz: float, features: SpeechFeatures) -> Habits:
     stance = Stance(
         motion.face.upper,
         motion.face.eyes,
@@ -298,7 +298,8 @@ def _habits(motion: Motion, frame_rate_hz: float) -> Habits:
         motion.torso.affine,
         motion.torso.shape,
     )
-    return Habits.of(stance, motion.pts_seconds, frame_rate_hz)
+    heard = features.at(features.values[:, list(SOUND_COLUMNS)], motion.pts_seconds)
+    return Habits.of(stance, motion.pts_seconds, frame_rate_hz, heard)
 
 
 def _resting_mouth(motion: Motion, landmarks_cm: np.ndarray, features: SpeechFeatures) -> np.ndarray:

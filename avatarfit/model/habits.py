@@ -2,22 +2,42 @@
 
 Everything is taken from the same moment of the clip, so head, torso and eyes stay consistent. A stretch plays for a few
 seconds and then passes, by a cross-fade, into another whose pose and velocity match where they meet (motion graphs,
-Kovar, Gleicher & Pighin 2002). Nothing ever plays backwards, and joins avoid blinks, so the blink rate stays.
+Kovar, Gleicher & Pighin 2002). Among those that match, one is taken whose own sound just then was most like what is
+heard: brows and head move with loudness and pitch (Yehia, Kuratate & Vatikiotis-Bateson 2002). Nothing ever plays
+backwards. Blinks come by themselves (avatarfit.model.blinks).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from avatarfit.model.blinks import OPENING, BlinkPlayer, without_blinks
 
 FADE_SECONDS = 0.8
 SHORTEST_SECONDS, LONGEST_SECONDS = 2.0, 5.0
 SETTLE_SECONDS = 0.6
+SOUND = ("activity", "level", "pitch")
+"""What of the sound stretches are chosen by: columns of `Habits.sound` and of what is heard."""
+SOUND_COLUMNS = (-1, -4, -3)
+"""Where these stand in a row of speech features (avatarfit.audio.features)."""
+
 _CHOICES = 6
+_MOST_LEAVES = 30
+"""So many moments are weighed at which a stretch may end: all of it is done between two frames."""
+_MATCHING = 24
+"""So many of the stretches whose pose fits are asked for their sound."""
+_COSTLIER = 1.5
+"""A join may cost this many times what was planned for the sake of its sound."""
+_LAGS_SECONDS = (0.0, 0.2, 0.4, 0.7, 1.0)
+"""Moments back in time at which a stretch's sound is held against what is heard."""
+_DISAGREE_SECONDS, _DISAGREE = 0.4, 0.6
+"""A stretch of speech is left early when for about so long nobody speaks, and the other way round."""
+_HURRY_SECONDS = 0.6
 _AWAY_SECONDS = 1.0
-_BLINK_OPENING = -1.5
-_OPENING = slice(-2, None)
 _FACE_FROM_NECK_CM = 6.0
 _CUT_OVER_NEIGHBOURS, _CUT_OVER_USUAL = 2.5, 2.5
 _TORSO_REST = np.eye(2, 3, dtype=np.float32).reshape(-1)
@@ -48,6 +68,8 @@ class Habits:
     Attributes:
         upper, eyes, rotation_wxyz, translation_cm, torso_affine, torso_shape: as in `Stance`, for the clip's N frames.
         run: int32 [N], rising by one where the clip was cut, or frames are missing, between two neighbours.
+        sound: float32 [N, 3], what was heard at the frames (`SOUND`, in the speech features' units); [N, 0] where that
+            is not known, and then habits and sound go their own ways.
         frame_rate_hz: of the clip.
     """
 
@@ -58,11 +80,12 @@ class Habits:
     torso_affine: np.ndarray
     torso_shape: np.ndarray
     run: np.ndarray
+    sound: np.ndarray
     frame_rate_hz: float
 
     @staticmethod
-    def of(stance: Stance, pts_seconds: np.ndarray, frame_rate_hz: float) -> Habits:
-        """The habits seen in a clip's frames at `pts_seconds` [N]."""
+    def of(stance: Stance, pts_seconds: np.ndarray, frame_rate_hz: float, sound: np.ndarray | None = None) -> Habits:
+        """The habits seen in a clip's frames at `pts_seconds` [N], with the `sound` [N, 3] heard there, if known."""
         gap = np.diff(pts_seconds, prepend=pts_seconds[:1]) > 1.5 / frame_rate_hz
         gap |= _cuts(stance)
         q = stance.rotation_wxyz.copy()
@@ -70,7 +93,9 @@ class Habits:
         q[q @ q[0] < 0] *= -1
         return Habits(
             stance.upper, stance.eyes, q, stance.translation_cm, stance.torso_affine, stance.torso_shape,
-            np.cumsum(gap).astype(np.int32), float(frame_rate_hz),
+            np.cumsum(gap).astype(np.int32),
+            np.zeros((len(q), 0), np.float32) if sound is None else np.asarray(sound, np.float32),
+            float(frame_rate_hz),
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -96,49 +121,83 @@ class Habits:
 
 
 class HabitSampler:
-    """Plays habits without end, frame after frame; the same seed plays the same.
+    """Plays habits without end, frame after frame; the same seed plays the same to the same sound.
 
     Args:
         habits: what to play.
         seed: which of the endless sequences.
         frame_rate_hz: of the frames to come; the clip's stretches keep their own speed.
         motion: 0 holds head and torso at rest, 1 moves them as in the clip. Eyes and brows are not touched by it.
+        blink_rate: how many times as often as the person does the eyes blink, a function of seconds [T] since the
+            first frame; None: as often.
     """
 
-    def __init__(self, habits: Habits, seed: int, frame_rate_hz: float, motion: float = 1.0) -> None:
+    def __init__(
+        self,
+        habits: Habits,
+        seed: int,
+        frame_rate_hz: float,
+        motion: float = 1.0,
+        blink_rate: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
         if not 0 <= motion <= 1:
             raise ValueError(f"motion came as {motion}; wanted 0 to 1")
-        self.habits, self.motion = habits, motion
+        self.habits, self.motion, self._blink_rate = habits, motion, blink_rate
         self.step = habits.frame_rate_hz / frame_rate_hz
         self._rate = frame_rate_hz
         self._random = np.random.default_rng(seed)
-        self._table, self._rest = habits.table(), habits.rest()
-        self._matching = _matching_columns(self._table, habits)
+        known = habits.sound.shape[1] == len(SOUND)
+        upper, eyes, blinks = without_blinks(
+            habits.upper, habits.eyes, habits.run, habits.frame_rate_hz, habits.sound[:, 0] if known else None
+        )
+        awake = replace(habits, upper=upper, eyes=eyes)
+        self._face, self._lowest = upper.shape[1] + 6, blinks.lowest
+        self._blinks = BlinkPlayer(blinks, habits.frame_rate_hz, frame_rate_hz, seed)
+        self._table, self._rest = awake.table(), habits.rest()
+        self._matching = _matching_columns(self._table, awake)
+        self._ear = _Ear(habits, frame_rate_hz) if known else None
         last = np.append(np.flatnonzero(np.diff(habits.run)), len(habits) - 1)
         self._run_end = last[np.searchsorted(last, np.arange(len(habits)))]
         self._fade = FADE_SECONDS * habits.frame_rate_hz
-        self._calm = _away_from_blinks(habits, int(np.ceil(self._fade)))
         self._away = int(np.ceil(_AWAY_SECONDS * habits.frame_rate_hz))
         self._used = np.zeros(len(habits), np.float32)
         self._frame = 0
         self._here = float(self._first())
         self._before: float | None = None
         self._faded = 0.0
-        self._plan()
+        self._since, self._hurried = self._here, False
+        self._plan(SHORTEST_SECONDS, LONGEST_SECONDS)
 
-    def next(self, count: int) -> Stance:
-        """The next `count` frames; how many are asked at a time changes nothing."""
-        rows = np.stack([self._advance() for _ in range(count)]) if count else self._table[:0]
-        moving = slice(self.habits.upper.shape[1] + 6, None)
+    def next(self, count: int, heard: np.ndarray | None = None) -> Stance:
+        """The next `count` frames; how many are asked at a time changes nothing.
+
+        Args:
+            heard: float [count, 3], the sound at each frame (`SOUND`); None where there is none.
+        """
+        rows = self._table[:0]
+        if count:
+            seconds = (self._frame + np.arange(count)) / self._rate
+            rates = np.ones(count) if self._blink_rate is None else self._blink_rate(seconds)
+            ears = [None] * count if heard is None else list(heard)
+            rows = np.stack([self._advance(*both) for both in zip(ears, rates, strict=True)])
+        moving = slice(self._face, None)
         rows[:, moving] = self._rest[moving] + self.motion * (rows[:, moving] - self._rest[moving])
         return self.habits.stance(rows)
 
-    def _advance(self) -> np.ndarray:
+    def _advance(self, heard: np.ndarray | None, blink_rate: float) -> np.ndarray:
         row = self._row(self._here)
         if self._before is not None:
             row = _mixed(self._row(self._before), row, self._faded / self._fade)
+        blink = self._blinks.next(None if heard is None else float(heard[0]), float(blink_rate))
+        if blink is not None:
+            row = row.copy()
+            row[: self._face] += blink
+            opening = row[: self._face][OPENING]
+            np.maximum(opening, self._lowest, out=opening)
         row = _mixed(self._rest, row, self._frame / (SETTLE_SECONDS * self._rate))
         self._frame += 1
+        if self._ear is not None and heard is not None:
+            self._ear.hear(heard, self._here)
         self._here += self.step
         if self._before is not None:
             self._before += self.step
@@ -147,6 +206,11 @@ class HabitSampler:
                 self._before = None
         elif self._here >= self._until:
             self._jump()
+        elif self._ear is not None and self._ear.disagrees and not self._hurried:
+            played = (self._here - self._since) / self.habits.frame_rate_hz
+            if played >= SHORTEST_SECONDS / 2:
+                self._hurried = True
+                self._plan(0.0, _HURRY_SECONDS)
         return row
 
     def _row(self, position: float) -> np.ndarray:
@@ -160,54 +224,107 @@ class HabitSampler:
         """A start near rest: one of the frames most like it that have time to play."""
         half = self._matching.shape[1] // 2
         cost = np.square(self._matching[:, :half] - np.median(self._matching[:, :half], axis=0)).sum(1)
-        return self._choose(np.zeros(1, np.int64), cost[None])[1]
+        return self._one_of(self._apart(cost, _CHOICES))
 
     def _jump(self) -> None:
-        """Starts the cross-fade into the stretch that was chosen."""
-        self._before, self._faded = self._here, 0.0
-        self._here = float(self._next)
-        near = slice(max(self._next - self._away, 0), self._next + self._away)
-        self._used[near] += 1
-        self._plan()
+        """Starts the cross-fade into a stretch that fits here."""
+        enter = self._next
+        if self._ear is not None and self._ear.heard:
+            cost = self._join_cost(np.array([min(round(self._here), len(self._table) - 1)]))[0]
+            others = self._apart(cost, _MATCHING)
+            found = np.append(enter, others[cost[others] <= _COSTLIER * cost[enter]])
+            unlike = self._ear.unlike(found)
+            enter = self._one_of(found[np.argsort(unlike, kind="stable")[: max(len(found) // 4, 1)]])
+        self._before, self._faded, self._here = self._here, 0.0, float(enter)
+        self._since, self._hurried = self._here, False
+        self._used[max(enter - self._away, 0) : enter + self._away] += 1
+        self._plan(SHORTEST_SECONDS, LONGEST_SECONDS)
 
-    def _plan(self) -> None:
-        """When this stretch ends, and in which frame the next begins: where pose and velocity agree best."""
+    def _plan(self, shortest_seconds: float, longest_seconds: float) -> None:
+        """When this stretch ends: where pose and velocity agree best with one that could follow."""
         start, rate = int(self._here), self.habits.frame_rate_hz
         latest = max(int(self._run_end[start] - self._fade), start)
-        first = min(start + int(SHORTEST_SECONDS * rate), latest)
-        leave = np.arange(first, min(start + int(LONGEST_SECONDS * rate), latest) + 1)
-        leave = leave[self._calm[leave]] if self._calm[leave].any() else leave
+        first = min(start + int(shortest_seconds * rate), latest)
+        last = min(start + int(longest_seconds * rate), latest)
+        leave = np.arange(first, last + 1, 1 + (last - first) // _MOST_LEAVES)
+        cost = self._join_cost(leave)
+        best_leave = cost.argmin(axis=0)
+        self._next = self._one_of(self._apart(cost[best_leave, np.arange(cost.shape[1])], _CHOICES))
+        self._until = int(leave[best_leave[self._next]])
+
+    def _join_cost(self, leave: np.ndarray) -> np.ndarray:
+        """float [A, N]: how badly each frame follows each of `leave`; infinite where it is nearly the same moment."""
         here, there = self._matching[leave], self._matching
         cost = np.square(here).sum(1)[:, None] + np.square(there).sum(1) - 2 * here @ there.T
         cost = np.maximum(cost, 0) * (1 + self._used)
         near = np.abs(np.arange(len(there)) - leave[:, None]) < self._away
         if not near.all():
             cost[near] = np.inf
-        self._until, self._next = self._choose(leave, cost)
+        return np.asarray(cost)
 
-    def _choose(self, leave: np.ndarray, cost: np.ndarray) -> tuple[int, int]:
-        """One of the cheapest pairs (frame to leave, frame to enter) by the seed; entering away from blinks.
-
-        Args:
-            leave: int [A]. cost: float [A, N], infinite where a pair is out of question.
-        """
-        best_leave = cost.argmin(axis=0)
-        best = cost[best_leave, np.arange(cost.shape[1])]
-        left = self._run_end - np.arange(len(best))
-        long, short = left >= SHORTEST_SECONDS * self.habits.frame_rate_hz, left >= 2 * self._fade
-        for wanted in (long & self._calm, long, short & self._calm, short, np.ones_like(short)):
-            usable = np.flatnonzero(wanted & np.isfinite(best))
-            if len(usable):
+    def _apart(self, cost: np.ndarray, count: int) -> np.ndarray:
+        """int: the `count` cheapest frames [N] that have time to play; neighbouring frames are one choice, not many."""
+        left = self._run_end - np.arange(len(cost))
+        for wanted in (left >= SHORTEST_SECONDS * self.habits.frame_rate_hz, left >= 2 * self._fade, left >= 0):
+            usable = np.where(wanted, cost, np.inf)
+            if np.isfinite(usable).any():
                 break
         apart: list[int] = []
-        for frame in usable[np.argsort(best[usable], kind="stable")]:
-            # Neighbouring frames are one choice, not many.
-            if all(abs(int(frame) - other) >= self._fade for other in apart):
-                apart.append(int(frame))
-            if len(apart) == _CHOICES:
+        reach = int(np.ceil(self._fade))
+        while len(apart) < count and np.isfinite(usable).any():
+            apart.append(int(usable.argmin()))
+            usable[max(apart[-1] - reach + 1, 0) : apart[-1] + reach] = np.inf
+        return np.array(apart)
+
+    def _one_of(self, frames: np.ndarray) -> int:
+        return int(frames[int(self._random.integers(len(frames)))])
+
+
+class _Ear:
+    """What is heard now against what was heard in the clip.
+
+    Args:
+        habits: with sound.
+        frame_rate_hz: at which `hear` is called.
+    """
+
+    def __init__(self, habits: Habits, frame_rate_hz: float) -> None:
+        self._scale = np.maximum(habits.sound.std(axis=0), 1e-3)
+        self._own = habits.sound / self._scale
+        self._run = habits.run
+        self._own_lags = [round(lag * habits.frame_rate_hz) for lag in _LAGS_SECONDS]
+        self._lags = [round(lag * frame_rate_hz) for lag in _LAGS_SECONDS]
+        self._history: deque[np.ndarray] = deque(maxlen=self._lags[-1] + 1)
+        self._keep = np.exp(-1 / (_DISAGREE_SECONDS * frame_rate_hz))
+        self._apart = 0.0
+
+    @property
+    def heard(self) -> bool:
+        """Something was."""
+        return bool(self._history)
+
+    @property
+    def disagrees(self) -> bool:
+        """For a while now the clip spoke and nobody is heard, or the other way round."""
+        return abs(self._apart) > _DISAGREE
+
+    def hear(self, heard: np.ndarray, position: float) -> None:
+        """The sound [3] of the next frame, while the clip's frame at `position` plays."""
+        self._history.append(np.asarray(heard) / self._scale)
+        own = self._own[min(int(position), len(self._own) - 1), 0] * self._scale[0]
+        self._apart = self._keep * self._apart + (1 - self._keep) * (float(heard[0]) - float(own))
+
+    def unlike(self, frames: np.ndarray) -> np.ndarray:
+        """How little the sound before each of the clip's `frames` is like that heard last, float [len(frames)]."""
+        total, count = np.zeros(len(frames)), 0
+        for own_lag, lag in zip(self._own_lags, self._lags, strict=True):
+            if lag >= len(self._history):
                 break
-        enter = apart[int(self._random.integers(len(apart)))]
-        return int(leave[best_leave[enter]]), enter
+            then = np.maximum(frames - own_lag, 0)
+            then = np.where(self._run[then] == self._run[frames], then, frames)
+            total += np.square(self._own[then] - self._history[-1 - lag]).mean(axis=1)
+            count += 1
+        return np.asarray(total / max(count, 1))
 
 
 def _matching_columns(table: np.ndarray, habits: Habits) -> np.ndarray:
@@ -245,15 +362,6 @@ def _cuts(stance: Stance) -> np.ndarray:
         around = np.maximum(padded[:-2], padded[2:])
         out[1:] = (step > _CUT_OVER_NEIGHBOURS * around) & (step > _CUT_OVER_USUAL * np.quantile(step, 0.95))
     return out
-
-
-def _away_from_blinks(habits: Habits, frames: int) -> np.ndarray:
-    """bool [N]: no blink from this frame to the end of a cross-fade that starts here."""
-    shut = habits.eyes[:, _OPENING].mean(1) < _BLINK_OPENING
-    soon = np.zeros(len(shut), bool)
-    for shift in range(min(frames + 1, len(shut))):
-        soon[: len(shut) - shift] |= shut[shift:]
-    return ~soon
 
 
 def _mixed(a: np.ndarray, b: np.ndarray, progress: float) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
+from avatarfit.model.blinks import without_blinks
 from avatarfit.model.habits import SETTLE_SECONDS, Habits, HabitSampler, Stance
 
 RATE = 25.0
@@ -94,6 +95,94 @@ def test_the_blink_rate_and_the_pose_spread_are_the_persons() -> None:
     rate, own = blinks(played.eyes) / 10_000, blinks(h.eyes) / len(h)
     assert 0.7 * own < rate < 1.4 * own
     np.testing.assert_allclose(played.translation_cm.std(0), h.translation_cm.std(0), rtol=0.5)
+
+
+def test_blinks_come_as_often_as_asked() -> None:
+    h = habits()
+
+    def rate(asked: float) -> float:
+        played = HabitSampler(h, 0, RATE, blink_rate=lambda seconds: np.full(len(seconds), asked)).next(10_000)
+        return blinks(played.eyes) / 10_000
+
+    assert rate(0.0) == 0
+    assert 0.4 * rate(1.0) < rate(0.5) < 0.6 * rate(1.0)
+    assert 1.7 * rate(1.0) < rate(2.0) < 2.3 * rate(1.0)
+    part = HabitSampler(h, 0, RATE, blink_rate=lambda seconds: (seconds > 100).astype(float)).next(5000)
+    assert blinks(part.eyes[:2500]) == 0 < blinks(part.eyes[2500:])
+
+
+def test_blinks_never_repeat_a_rhythm() -> None:
+    played = HabitSampler(habits(), 0, RATE).next(10_000)
+    starts = np.flatnonzero(np.diff((played.eyes[:, -1] < -2).astype(int)) == 1)
+    gaps = np.diff(starts)
+    assert len(np.unique(gaps)) > 0.3 * len(gaps)
+    assert gaps.min() > 40
+
+
+def test_blinks_are_lifted_out_whole() -> None:
+    stance, _ = clip()
+    run = np.zeros(len(stance.eyes), np.int32)
+    upper, eyes, found = without_blinks(stance.upper, stance.eyes, run, RATE)
+    assert len(found.shapes) == blinks(stance.eyes)
+    assert eyes[:, -1].min() > -0.5
+    shut = stance.eyes[:, -1] < -2
+    np.testing.assert_array_equal(upper[~shut], stance.upper[~shut])
+    still, _ = clip(200)
+    still.eyes[:] = 0
+    assert not without_blinks(still.upper, still.eyes, run[:200], RATE)[2].shapes
+
+
+def test_who_blinks_in_pauses_blinks_in_pauses() -> None:
+    stance, pts = clip()
+    shut = stance.eyes[:, -1] < -2
+    starts = np.flatnonzero(np.diff(shut.astype(int)) == 1) + 1
+    sound = np.zeros((len(pts), 3), np.float32)
+    sound[:, 0] = 1
+    for start in starts[::1]:
+        sound[max(start - 5, 0) : start + 10, 0] = 0
+    h = Habits.of(stance, pts, RATE, sound)
+    heard = np.zeros((10_000, 3))
+    heard[:, 0] = np.arange(10_000) // 50 % 2
+    eyes = HabitSampler(h, 0, RATE).next(10_000, heard).eyes
+    begun = np.flatnonzero(np.diff((eyes[:, -1] < -2).astype(int)) == 1) + 1
+    in_pause = (heard[begun, 0] == 0).mean()
+    assert in_pause > 0.6
+
+
+def spoken() -> tuple[Habits, np.ndarray]:
+    """A clip whose brows are up where it is loud, and a rhythm of speech to play it to."""
+    stance, pts = clip(3000)
+    random = np.random.default_rng(5)
+    loud = np.clip(gaussian_filter1d(random.standard_normal(3000), 25, mode="wrap") * 8, -1, 1)
+    stance.upper[:, 0] = 2 * loud
+    sound = np.stack([(loud > 0).astype(float), loud, np.zeros(3000)], axis=1)
+    heard = np.clip(gaussian_filter1d(random.standard_normal(8000), 50, mode="wrap") * 12, -1, 1)
+    return Habits.of(stance, pts, RATE, sound), np.stack([(heard > 0).astype(float), heard, 0 * heard], axis=1)
+
+
+def test_what_plays_agrees_with_what_is_heard() -> None:
+    h, heard = spoken()
+
+    def agreement(played: Stance) -> float:
+        return float(np.corrcoef(played.upper[100:, 0], heard[100:, 1])[0, 1])
+
+    deaf = Habits.of(Stance(*(getattr(h, n) for n in Stance.__dataclass_fields__)), np.arange(3000) / RATE, RATE)
+    apart = np.mean([agreement(HabitSampler(deaf, seed, RATE).next(8000, heard)) for seed in range(2)])
+    together = np.mean([agreement(HabitSampler(h, seed, RATE).next(8000, heard)) for seed in range(2)])
+    assert abs(apart) < 0.1
+    assert together > apart + 0.2
+
+
+def test_what_is_heard_later_changes_nothing_now() -> None:
+    h, heard = spoken()
+    other = heard.copy()
+    other[2000:] = other[2000:][::-1]
+    a, b = (HabitSampler(h, 0, RATE).next(3000, sound[:3000]) for sound in (heard, other))
+    np.testing.assert_array_equal(a.upper[:2000], b.upper[:2000])
+    np.testing.assert_array_equal(a.eyes[:2000], b.eyes[:2000])
+    whole = HabitSampler(h, 0, RATE)
+    parts = [whole.next(n, heard[k : k + n]) for k, n in ((0, 7), (7, 900), (907, 93))]
+    np.testing.assert_array_equal(np.concatenate([p.upper for p in parts]), a.upper[:1000])
 
 
 def test_blinks_keep_their_length() -> None:
