@@ -23,17 +23,27 @@ class RunningNormaliser:
         self._variance = np.square(spread, dtype=np.float64)
         self._least = self._variance * 0.05
         self._count, self._memory, self._limit = float(prior_hops), float(memory_hops), limit
+        self._spread = np.sqrt(self._variance)
+        self._far = limit * self._spread
 
     def step(self, row: np.ndarray, weight: float) -> np.ndarray:
         """The next row float [C] normalised, within the limit; it counts by `weight`, 0 to 1."""
-        spread = np.sqrt(self._variance)
+        off = row - self._mean
         if weight > 1e-3:
             self._count = min(self._count + weight, self._memory)
             gain = weight / self._count
             # What lies far out, such as digital silence between words, must not weigh by how far.
-            off = np.minimum(np.maximum(row - self._mean, -self._limit * spread), self._limit * spread)
-            self._mean += gain * off
-            self._variance += gain * ((1 - gain) * off * off - self._variance)
+            near = np.minimum(np.maximum(off, -self._far), self._far)
+            step = gain * near
+            self._mean += step
+            off -= step
+            near *= near
+            near *= 1 - gain
+            near -= self._variance
+            near *= gain
+            self._variance += near
             np.maximum(self._variance, self._least, out=self._variance)
-            spread = np.sqrt(self._variance)
-        return np.minimum(np.maximum((row - self._mean) / spread, -self._limit), self._limit)
+            self._spread = np.sqrt(self._variance)
+            self._far = self._limit * self._spread
+        off /= self._spread
+        return np.minimum(np.maximum(off, -self._limit), self._limit)

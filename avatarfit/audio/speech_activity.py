@@ -8,9 +8,7 @@ it, is noise however loud.
 from __future__ import annotations
 
 from collections import deque
-from math import exp
-
-import numpy as np
+from math import exp, inf
 
 from avatarfit.audio.voice_activity import AUDIBLE_DB
 
@@ -40,7 +38,7 @@ class SpeechActivity:
         self._activity = 0.0
         self._block: list[float] = []
         self._blocks: deque[float] = deque(maxlen=_FLOOR_COARSE)
-        self._floor_db = -np.inf
+        self._floor_db = -inf
         self._quietest = self._loudest = 0.0
         self._above: deque[float] = deque(maxlen=_HANGOVER_HOPS + 1)
         self._voiced_run = 0
@@ -64,10 +62,9 @@ class SpeechActivity:
         if len(self._block) == _COARSE_HOPS:
             self._blocks.append(sum(self._block) / _COARSE_HOPS)
             self._block.clear()
-            blocks = np.array(self._blocks)
-            self._floor_db = float(np.percentile(blocks, 10))
-            recent = blocks[-_STEADY_COARSE:]
-            self._quietest, self._loudest = float(recent.min()), float(recent.max())
+            self._floor_db = sorted(self._blocks)[len(self._blocks) // 10]
+            recent = list(self._blocks)[-_STEADY_COARSE:]
+            self._quietest, self._loudest = min(recent), max(recent)
 
     def judge(self, voiced: bool) -> float:
         """How surely someone speaks at the hop just heard, 0 to 1; held for 60 ms.

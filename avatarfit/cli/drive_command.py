@@ -38,7 +38,7 @@ class Drive:
         """Drive; the exit code."""
         from avatarfit.cli.checks import check_output_file, check_range
         from avatarfit.compositing import parse_background
-        from avatarfit.pipeline.drive import check_output, drive_avatar, read_driving_sound
+        from avatarfit.pipeline.drive import check_output, drive_avatar, driving_sound
         from avatarfit.pipeline.listeners import Listeners
 
         check_output(self.output)
@@ -50,7 +50,7 @@ class Drive:
         if self.lle_strength is not None:
             check_range("--lle-strength", self.lle_strength, 0, 1)
         background = parse_background(self.background)
-        read_driving_sound(self.audio)
+        driving_sound(self.audio)
         from avatarfit.model.avatar import Avatar
 
         avatar = Avatar.load(self.avatar)

@@ -6,13 +6,17 @@ Time is seconds from the clip's first video frame; colours are sRGB-coded 8-bit 
 from avatarfit.media.ahead import ahead
 from avatarfit.media.joining import join_videos
 from avatarfit.media.probe import MediaInfo, probe
-from avatarfit.media.sound import SoundSpan, covering, read_audio, resample, sound_span, write_wav
+from avatarfit.media.resampling import StreamResampler, resample
+from avatarfit.media.sound import SoundSpan, covering, read_audio, sound_span, write_wav
+from avatarfit.media.sound_blocks import SoundBlocks, sound_blocks
 from avatarfit.media.video_reader import check_whole, read_gray_video, read_pictures_at, read_video
 from avatarfit.media.video_writer import VideoWriter
 
 __all__ = [
     "MediaInfo",
+    "SoundBlocks",
     "SoundSpan",
+    "StreamResampler",
     "VideoWriter",
     "ahead",
     "check_whole",
@@ -24,6 +28,7 @@ __all__ = [
     "read_pictures_at",
     "read_video",
     "resample",
+    "sound_blocks",
     "sound_span",
     "write_wav",
 ]

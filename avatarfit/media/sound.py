@@ -6,21 +6,13 @@ import math
 import os
 import wave
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from avatarfit.contracts import AudioClip, SoundError
 from avatarfit.media._container import first_picture_seconds, open_input
-
-_WANTED = "a file with speech in it, such as a WAV"
-_GAP_SECONDS = 0.05
-_LARGEST_PADDING = 4096
-_LONGEST_SECONDS = 6 * 3600
-_SIDE, _BACK, _NONE = 0.7071, 0.5, 0.0
-_MIX = {"FL": _SIDE, "FR": _SIDE, "FC": 1.0, "FLC": 1.0, "FRC": 1.0, "LFE": _NONE, "LFE2": _NONE}
-"""Shares in one channel (ITU-R BS.775-4, table 2: 3/2 to mono); those behind and beside count half."""
+from avatarfit.media.sound_blocks import SOUND_WANTED, open_sound
 
 
 def read_audio(path: str | Path) -> AudioClip:
@@ -32,65 +24,9 @@ def read_audio(path: str | Path) -> AudioClip:
     Raises:
         SoundError: no such file, not a media file, no sound in it, its rate or channels change, or over six hours long.
     """
-    import av
-
-    path = Path(path)
-    with open_input(path, _WANTED, SoundError) as container:
-        if not container.streams.audio:
-            raise SoundError(f"{path} has no sound in it", _WANTED, "give a file with a sound track")
-        picture_seconds = first_picture_seconds(container)
-        if picture_seconds is not None:
-            container.seek(0)
-        stream = container.streams.audio[0]
-        frames = container.decode(stream)
-        first = next(frames, None)
-        if first is None:
-            raise SoundError(f"{path} holds no sound that can be decoded", _WANTED, "copy or record the file again")
-        # What the container states may be half of what is decoded (spectral band replication).
-        rate, start = first.rate, first.time or 0.0
-        to_float = av.AudioResampler(format="flt", layout=first.layout, rate=rate)
-        shares = mono_shares([channel.name for channel in first.layout.channels])
-        pieces: list[np.ndarray] = []
-        count = 0
-        for frame in chain([first], frames):
-            seconds = frame.time
-            if seconds is not None and seconds - start - count / rate > _GAP_SECONDS:
-                gap = round((seconds - start) * rate) - count
-                if (count + gap) / rate > _LONGEST_SECONDS:
-                    raise SoundError(f"{path} claims over six hours of sound", _WANTED, "cut it into shorter pieces")
-                pieces.append(np.zeros(gap, np.float32))
-                count += gap
-            if (frame.rate, frame.layout.nb_channels) != (rate, len(shares)):
-                raise SoundError(
-                    f"the sound of {path} changes its rate or channels at {count / rate:.2f} s", _WANTED,
-                    "cut or convert the file to one kind of sound",
-                )  # fmt: skip
-            for part in to_float.resample(frame):
-                mono = part.to_ndarray().reshape(-1, len(shares)) @ shares
-                pieces.append(mono)
-                count += len(mono)
-    samples = np.concatenate(pieces)
-    if stream.duration is not None and stream.time_base is not None:
-        # The last block of a coded stream is padded; the container knows where the sound itself ends.
-        stated = round(float(stream.duration * stream.time_base) * rate)
-        if 0 < count - stated < _LARGEST_PADDING:
-            samples = samples[:stated]
-    if not np.isfinite(samples).all():
-        raise SoundError(f"{path} holds samples that are not numbers", _WANTED, "export the sound again")
-    return AudioClip(samples, rate, 0.0 if picture_seconds is None else float(start - picture_seconds))
-
-
-def mono_shares(channels: list[str]) -> np.ndarray:
-    """float32 [C], summing to 1: each channel's share in one, by FFmpeg's channel names (FL, FR, FC, LFE, BL, SL ...).
-
-    Up to two channels, and channels without names, count alike. With more, speech is in the middle one, which therefore
-    counts most; the low-frequency channel not at all (ITU-R BS.775-4).
-    """
-    if len(channels) < 3 or not set(channels) & {"FL", "FC"}:
-        shares = np.ones(len(channels))
-    else:
-        shares = np.array([_MIX.get(name, _BACK) for name in channels])
-    return (shares / shares.sum()).astype(np.float32)
+    with open_sound(path) as sound:
+        samples = np.concatenate([np.zeros(0, np.float32), *sound])
+        return AudioClip(samples, sound.sample_rate_hz, sound.start_seconds)
 
 
 @dataclass(frozen=True)
@@ -108,7 +44,7 @@ def sound_span(path: str | Path) -> SoundSpan | None:
         SoundError: not a readable file.
     """
     path = Path(path)
-    with open_input(path, _WANTED, SoundError) as container:
+    with open_input(path, SOUND_WANTED, SoundError) as container:
         if not container.streams.audio:
             return None
         picture_seconds = first_picture_seconds(container) or 0.0
@@ -129,25 +65,6 @@ def covering(clip: AudioClip, start_seconds: float, end_seconds: float) -> Audio
     if not before and not after:
         return clip
     return AudioClip(np.pad(clip.samples, (before, after)), rate, clip.start_seconds - before / rate)
-
-
-def resample(clip: AudioClip, sample_rate_hz: int) -> AudioClip:
-    """The same sound at another rate, by a zero-phase polyphase filter; its start and length in seconds stay.
-
-    Raises:
-        ValueError: `sample_rate_hz` is not positive.
-    """
-    from scipy.signal import resample_poly
-
-    if sample_rate_hz <= 0:
-        raise ValueError(f"sample_rate_hz came as {sample_rate_hz}; wanted a positive rate")
-    if sample_rate_hz == clip.sample_rate_hz or not len(clip.samples):
-        return AudioClip(clip.samples, sample_rate_hz, clip.start_seconds)
-    common = math.gcd(sample_rate_hz, clip.sample_rate_hz)
-    samples = resample_poly(clip.samples, sample_rate_hz // common, clip.sample_rate_hz // common)
-    result = AudioClip(samples.astype(np.float32), sample_rate_hz, clip.start_seconds)
-    assert abs(result.duration_seconds - clip.duration_seconds) <= 1.0 / sample_rate_hz
-    return result
 
 
 def write_wav(path: str | Path, clip: AudioClip) -> None:

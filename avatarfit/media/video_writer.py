@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from avatarfit.contracts import AudioClip, InputError
-from avatarfit.media.sound import resample
+from avatarfit.media.sound_blocks import SoundBlocks
+from avatarfit.media.sound_feed import SoundFeed
 
 if TYPE_CHECKING:
     import av
@@ -35,7 +36,8 @@ class VideoWriter:
         frame_rate_hz: constant rate; floats such as 29.97003 become the exact fraction (30000/1001).
         codec: "h264" or "ffv1".
         pixel: what `write` takes: "rgb24" uint8 [H, W, 3], or "gray8" uint8 [H, W].
-        sound: mono sound; `start_seconds` is kept, by silence in front or by cutting what precedes the first picture.
+        sound: mono sound, or a sound file, read as it is written; `start_seconds` is kept, by silence in front or by
+            cutting what precedes the first picture.
         crf, preset: x264's quality (lower is better) and speed; not used by ffv1.
 
     Raises:
@@ -51,7 +53,7 @@ class VideoWriter:
         *,
         codec: Literal["h264", "ffv1"] = "h264",
         pixel: Literal["rgb24", "gray8"] = "rgb24",
-        sound: AudioClip | None = None,
+        sound: AudioClip | SoundBlocks | None = None,
         crf: int = 17,
         preset: str = "veryfast",
     ) -> None:
@@ -118,13 +120,11 @@ class VideoWriter:
         if self._sound is not None:
             self._open_sound(self._sound)
 
-    def _open_sound(self, sound: AudioClip) -> None:
-        if self.codec == "h264" and sound.sample_rate_hz not in _AAC_RATES_HZ:
-            sound = resample(sound, 48000)
+    def _open_sound(self, sound: AudioClip | SoundBlocks) -> None:
         rate = sound.sample_rate_hz
-        shift = round(sound.start_seconds * rate)
-        samples = sound.samples[-shift:] if shift < 0 else np.concatenate([np.zeros(shift, np.float32), sound.samples])
-        self._samples = np.clip(samples, -1, 1)
+        if self.codec == "h264" and rate not in _AAC_RATES_HZ:
+            rate = 48000
+        self._feed = SoundFeed(sound, rate)
         self._sound_rate = rate
         self._audio = self._container.add_stream(
             "aac" if self.codec == "h264" else "pcm_s16le", rate=rate, layout="mono"
@@ -132,14 +132,15 @@ class VideoWriter:
         if self.codec == "h264":
             self._audio.bit_rate = 128_000 if rate >= 32000 else 64_000
 
-    def _send_sound(self, until: int, last: bool = False) -> None:
+    def _send_sound(self, until: float, last: bool = False) -> None:
         import av
 
         if self._audio is None:
             return
-        until = min(until, len(self._samples))
-        while self._sound_sent < until and (last or self._sound_sent + _AAC_FRAME <= until):
-            piece = self._samples[self._sound_sent : min(self._sound_sent + _AAC_FRAME, until)]
+        while last or self._sound_sent + _AAC_FRAME <= until:
+            piece = np.clip(self._feed.take(_AAC_FRAME, rest=last), -1, 1)
+            if not len(piece):
+                return
             if self.codec == "h264":
                 frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece[None]), format="fltp", layout="mono")
             else:
@@ -207,7 +208,7 @@ class VideoWriter:
             if kind is None:
                 self._container.mux(self._video.encode(None))
                 if self._audio is not None:
-                    self._send_sound(len(self._samples), last=True)
+                    self._send_sound(math.inf, last=True)
                     self._container.mux(self._audio.encode(None))
                 self._container.close()
                 os.replace(self._part, self.path)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from avatarfit.compositing import Background, parse_background
 from avatarfit.contracts import AudioClip, InputError, Motion
 from avatarfit.contracts.events import Finished, Listener, Picture, Progress, Started, silent
-from avatarfit.media import VideoWriter, read_audio
+from avatarfit.media import SoundBlocks, VideoWriter, sound_blocks
 from avatarfit.output import VideoFile
 
 if TYPE_CHECKING:
@@ -53,14 +54,13 @@ class DriveReport:
         return {**asdict(self), "path": str(self.path), "frames_per_second": round(self.frames_per_second, 2)}
 
 
-def read_driving_sound(sound_path: str | Path) -> AudioClip:
-    """The sound to speak, its clock starting at zero.
+def driving_sound(sound_path: str | Path) -> SoundBlocks:
+    """The sound to speak, read through once and found whole, its clock starting at zero.
 
     Raises:
         SoundError: it cannot be read.
     """
-    sound = read_audio(sound_path)
-    return AudioClip(sound.samples, sound.sample_rate_hz)
+    return replace(sound_blocks(sound_path), start_seconds=0.0)
 
 
 def check_output(path: Path) -> None:
@@ -110,26 +110,29 @@ def drive_avatar(
         SoundError: the sound cannot be read.
         InputError: the output cannot be written, or the background is none.
     """
-    from avatarfit.driving.driver import drive
+    from avatarfit.driving import DriveOptions, DriverStream, drive_chunks
 
     output = Path(output)
     check_output(output)
     behind = parse_background(background) if isinstance(background, str) else background
     plate = behind.at(avatar.plate)
-    sound = read_driving_sound(sound_path)
+    sound = driving_sound(sound_path)
     began = time.perf_counter()
-    asked = {"lip_strength": lip_strength, "lle_strength": lle_strength}
-    options = {name: value for name, value in asked.items() if value is not None}
-    motion = drive(
-        avatar.driver, avatar.rig, sound, avatar.frame_rate_hz,
-        seed=seed, head_motion=head_motion, **options,
-    )  # fmt: skip
-    motion_seconds = time.perf_counter() - began
-    render_motion(avatar, motion, plate, sound, output, backend=backend, on_event=on_event)
+    asked: dict[str, Any] = {
+        "seed": seed,
+        "head_motion": head_motion,
+        "lip_strength": lip_strength,
+        "lle_strength": lle_strength,
+    }
+    options = DriveOptions(**{name: value for name, value in asked.items() if value is not None})
+    stream = DriverStream(avatar.driver, avatar.rig, sound.sample_rate_hz, avatar.frame_rate_hz, options)
+    total = max(round(sound.duration_seconds * avatar.frame_rate_hz), 1)
+    pieces = _Timed(drive_chunks(stream, sound))
+    render_motion(avatar, pieces, total, plate, sound, output, backend=backend, on_event=on_event)
     camera = avatar.camera
     report = DriveReport(
-        output, len(motion), avatar.frame_rate_hz, camera.width_px, camera.height_px,
-        sound.duration_seconds, round(motion_seconds, 3), round(time.perf_counter() - began - motion_seconds, 3),
+        output, total, avatar.frame_rate_hz, camera.width_px, camera.height_px, sound.duration_seconds,
+        round(pieces.seconds, 3), round(time.perf_counter() - began - pieces.seconds, 3),
     )  # fmt: skip
     on_event(
         Finished(_STAGE, report.motion_seconds + report.picture_seconds, {"frames_per_s": report.frames_per_second})
@@ -137,26 +140,50 @@ def drive_avatar(
     return report
 
 
+class _Timed:
+    """Iterates pieces of motion and adds up the seconds that making them took."""
+
+    def __init__(self, pieces: Iterator[Motion]) -> None:
+        self._pieces, self.seconds = pieces, 0.0
+
+    def __iter__(self) -> Iterator[Motion]:
+        return self
+
+    def __next__(self) -> Motion:
+        began = time.perf_counter()
+        try:
+            return next(self._pieces)
+        finally:
+            self.seconds += time.perf_counter() - began
+
+
 def render_motion(
     avatar: Avatar,
-    motion: Motion,
+    pieces: Iterable[Motion],
+    total: int,
     plate: np.ndarray,
-    sound: AudioClip | None,
+    sound: AudioClip | SoundBlocks | None,
     output: Path,
     *,
     backend: str = "auto",
     on_event: Listener = silent,
 ) -> None:
-    """Write the video of `avatar` doing `motion` over `plate` uint8 [H, W, 3] with `sound`."""
+    """Write the video of `avatar` doing `total` frames of motion over `plate` uint8 [H, W, 3] with `sound`.
+
+    `pieces` are asked for one after the other, so that long motion need not lie in memory.
+    """
     from avatarfit.rendering.gaussian_renderer import GaussianRenderer
 
     renderer = GaussianRenderer(avatar.gaussians, avatar.camera, backend=backend)
-    on_event(Started(_STAGE, len(motion)))
+    on_event(Started(_STAGE, total))
     writer = VideoWriter(output, avatar.camera.width_px, avatar.camera.height_px, avatar.frame_rate_hz, sound=sound)
+    done = 0
     with VideoFile(writer) as sink:
-        for index in range(len(motion)):
-            picture = renderer.render_over(motion, index, plate)
-            sink.write(picture)
-            if index == len(motion) // 2:
-                on_event(Picture(_STAGE, index, "frame", picture))
-            on_event(Progress(_STAGE, index + 1, len(motion)))
+        for motion in pieces:
+            for index in range(len(motion)):
+                picture = renderer.render_over(motion, index, plate)
+                sink.write(picture)
+                if done == total // 2:
+                    on_event(Picture(_STAGE, done, "frame", picture))
+                done += 1
+                on_event(Progress(_STAGE, done, total))

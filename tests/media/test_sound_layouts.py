@@ -11,7 +11,7 @@ import pytest
 
 from avatarfit.contracts import AudioClip, SoundError
 from avatarfit.media import VideoWriter, covering, read_audio, resample, sound_span
-from avatarfit.media.sound import mono_shares
+from avatarfit.media.sound_blocks import mono_shares
 
 LAYOUTS = {"mono": 1, "stereo": 2, "5.1": 6, "7.1": 8, "quad": 4}
 

@@ -10,6 +10,7 @@ import pytest
 
 from avatarfit.contracts import AudioClip, Camera, FaceMotion, HeadPose, InputError, Motion, TorsoMotion
 from avatarfit.contracts.events import Event, Finished, Picture, Progress, Started
+from avatarfit.driving import DriveOptions
 from avatarfit.media import probe, read_audio, read_video, write_wav
 from avatarfit.pipeline.drive import DriveReport, drive_avatar
 
@@ -24,7 +25,8 @@ class LevelRenderer:
     def __init__(self, *_: object, **__: object) -> None:
         pass
 
-    def render_over(self, _motion: Motion, index: int, background: np.ndarray) -> np.ndarray:
+    def render_over(self, motion: Motion, index: int, background: np.ndarray) -> np.ndarray:
+        index = round(motion.pts_seconds[index] * 30000 / 1001)
         if index == self.fails_at:
             raise RuntimeError("the renderer broke")
         picture = background.copy()
@@ -32,21 +34,42 @@ class LevelRenderer:
         return picture
 
 
-def fake_drive(_driver: object, _rig: object, sound: AudioClip, frame_rate_hz: float, **options: object) -> Motion:
-    count = round(sound.duration_seconds * frame_rate_hz)
-    fake_drive.options = options  # type: ignore[attr-defined]
-    pose = np.zeros((count, 4))
-    pose[:, 0] = 1
-    face = FaceMotion(np.zeros((count, 2)), np.zeros((count, 1)), np.zeros((count, 6)))
-    return Motion(np.arange(count) / frame_rate_hz, face, HeadPose(pose, np.ones((count, 3))), TorsoMotion.still(count))
+class StillStream:
+    """Frames that do not move, one push late."""
+
+    options: DriveOptions
+
+    def __init__(self, _driver: object, _rig: object, rate: int, frame_rate_hz: float, options: DriveOptions) -> None:
+        self.rate, self.frame_rate, self.samples, self.sent = rate, frame_rate_hz, 0, 0
+        StillStream.options = options
+
+    def push(self, samples: np.ndarray) -> Motion:
+        known = self._frames()
+        self.samples += len(samples)
+        return self._until(known)
+
+    def finish(self) -> Motion:
+        return self._until(self._frames())
+
+    def _frames(self) -> int:
+        return round(self.samples / self.rate * self.frame_rate)
+
+    def _until(self, stop: int) -> Motion:
+        index = np.arange(self.sent, stop)
+        self.sent = stop
+        pose = np.zeros((len(index), 4))
+        pose[:, 0] = 1
+        face = FaceMotion(np.zeros((len(index), 2)), np.zeros((len(index), 1)), np.zeros((len(index), 6)))
+        still = TorsoMotion.still(len(index))
+        return Motion(index / self.frame_rate, face, HeadPose(pose, np.ones((len(index), 3))), still)
 
 
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
-    from avatarfit.driving import driver
+    from avatarfit import driving
     from avatarfit.rendering import gaussian_renderer
 
-    monkeypatch.setattr(driver, "drive", fake_drive)
+    monkeypatch.setattr(driving, "DriverStream", StillStream)
     monkeypatch.setattr(gaussian_renderer, "GaussianRenderer", LevelRenderer)
     samples = np.zeros(round(1.37 * 22050), np.float32)
     samples[22050:22500] = 0.7
@@ -94,8 +117,7 @@ def test_events_and_options(scene: SimpleNamespace, tmp_path: Path) -> None:
     assert [e.step for e in events if isinstance(e, Progress)] == list(range(1, 42))
     assert sum(isinstance(e, Picture) for e in events) == 1
     assert isinstance(events[-1], Finished)
-    wanted = {"seed": 5, "head_motion": 0.5, "lip_strength": 1.5, "lle_strength": 0.25}
-    assert fake_drive.options == wanted  # type: ignore[attr-defined]
+    assert StillStream.options == DriveOptions(seed=5, head_motion=0.5, lip_strength=1.5, lle_strength=0.25)
 
 
 def test_a_failure_leaves_no_file(scene: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
