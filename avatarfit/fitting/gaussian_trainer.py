@@ -14,10 +14,11 @@ from avatarfit import ops
 from avatarfit.contracts import Motion
 from avatarfit.contracts.events import Finished, Listener, Note, Picture, Progress, Started, silent
 from avatarfit.fitting.checkpoint import read_checkpoint, write_checkpoint
+from avatarfit.fitting.exposure import Exposure
 from avatarfit.fitting.frame_store import WEIGHT_SCALE, FrameStore
 from avatarfit.fitting.initialise import initial_gaussians
 from avatarfit.fitting.perceptual_loss import PerceptualLoss
-from avatarfit.fitting.relocation import relocate
+from avatarfit.fitting.relocation import DEAD_LOGIT, relocate
 from avatarfit.model.gaussian_avatar import GaussianAvatar
 from avatarfit.model.lpips_network import lpips_network
 from avatarfit.model.torso_modes import TorsoModes
@@ -25,6 +26,9 @@ from avatarfit.model.torso_modes import TorsoModes
 STAGE = "avatar"
 _BETAS = (0.9, 0.99)
 _EPSILON = 1e-10
+_RELOCATE_UNTIL = 0.7
+_EXPOSURE_FROM = 0.1
+"""Share of the fit after which a picture is like enough for its gain to mean exposure."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,12 @@ class GaussianSettings:
     """A delta's learning rate over its base attribute's."""
     network_rate: float = 2e-3
     last_rate: float = 0.05
-    relocate_every: int = 1000
-    """Steps between moves of Gaussians that do nothing to where error stays; none in the last 40 %."""
+    opacity_weight: float = 0.005
+    """Weight of the mean opacity: Gaussians that the picture does not need fade (Kheradmand et al. 2024, eq. 10)."""
+    exposure_rate: float = 0.3
+    """How much of a newly measured exposure of a frame is believed; 0 takes the frames as they are."""
+    relocate_every: int = 300
+    """Steps between moves of Gaussians that do nothing to where error stays; none in the last 30 %."""
     checkpoint_seconds: float = 60.0
     picture_seconds: float = 20.0
 
@@ -85,9 +93,11 @@ class _State:
     network: torch.optim.Adam
     generator: torch.Generator
     step: int = 0
+    relocated: int = 0
     seconds: float = 0.0
     order: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     error: Tensor = field(default_factory=lambda: torch.zeros(0))
+    seen: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
 class GaussianTrainer:
@@ -144,7 +154,9 @@ class GaussianTrainer:
             torch.optim.Adam(avatar.weights.parameters(), lr=settings.network_rate, betas=_BETAS, eps=1e-8),
             torch.Generator().manual_seed(settings.seed),
             error=torch.zeros(avatar.count),
+            seen=torch.full((avatar.count,), -torch.inf),
         )
+        self.exposure = Exposure(len(motion), settings.exposure_rate)
         if resume and checkpoint is not None and checkpoint.is_file():
             read_checkpoint(checkpoint, self._tensors(), self._scalars)
             on_event(Note(STAGE, f"resumed at step {self.state.step} from {checkpoint}"))
@@ -174,9 +186,11 @@ class GaussianTrainer:
             state.step += 1
             now = time.monotonic()
             state.seconds = now - started
-            if settings.relocate_every and state.step % settings.relocate_every == 0 and share < 0.6:
-                relocate(state.avatar, state.moments, state.error, state.generator)
+            if settings.relocate_every and state.step % settings.relocate_every == 0 and share < _RELOCATE_UNTIL:
+                relocate(state.avatar, state.moments, state.error, state.seen, state.generator)
                 state.error.zero_()
+                state.seen.fill_(-torch.inf)
+                state.relocated = state.step
             if state.step % 50 == 0:
                 # By time, the total is what this rate will reach.
                 goal = total or max(state.step, round(state.step / max(self._share_done(), 1e-3)))
@@ -193,7 +207,13 @@ class GaussianTrainer:
             write_checkpoint(self.checkpoint, self._tensors(), self._scalars)
         self.on_event(Picture(STAGE, state.step, "truth | avatar", self.preview()))
         self.on_event(Finished(STAGE, state.seconds, {"steps": state.step}))
-        return state.avatar
+        shown = state.seen >= DEAD_LOGIT
+        if bool(shown.all()) or state.step - state.relocated < len(self.condition):
+            return state.avatar
+        self.on_event(
+            Note(STAGE, f"{int((~shown).sum())} of {len(shown)} Gaussians showed in no frame and are left out")
+        )
+        return state.avatar.only(shown)
 
     def _share_done(self) -> float:
         if self.settings.steps is not None:
@@ -225,6 +245,10 @@ class GaussianTrainer:
         image.backward(image_gradient)
         gradient = attributes.grad
         assert gradient is not None
+        logit = attributes.detach()[:, 10]
+        torch.maximum(state.seen, logit, out=state.seen)
+        opacity = torch.sigmoid(logit)
+        gradient[:, 10] += settings.opacity_weight / avatar.count * opacity * (1 - opacity)
 
         rates = settings.attribute_rates() * rate
         weights_gradient = ops.blend_adam_step_(
@@ -251,6 +275,9 @@ class GaussianTrainer:
         """A picture's loss and its gradient."""
         truth = self.frames[frame]
         target = torch.from_numpy(truth.rgb.astype(np.float32)).mul_(1 / 255)
+        if self.settings.exposure_rate and self._share_done() > _EXPOSURE_FROM:
+            self.exposure.observe(frame, image, target, self.plate, truth.person)
+            target /= self.exposure.gain(frame)
         weight = torch.from_numpy(truth.weight.astype(np.float32)).mul_(1 / WEIGHT_SCALE)
         loss, gradient = ops.l1_dssim_with_gradient(
             image, target, weight, self.settings.dssim_fraction, background=self.plate, backend=self.backend
@@ -284,6 +311,8 @@ class GaussianTrainer:
             "group": avatar.group,
             "skin": avatar.skin,
             "error": state.error,
+            "seen": state.seen,
+            "exposure": self.exposure.log_gain,
         }
         out |= {f"moment.{i}": moment for i, moment in enumerate(state.moments)}
         for i, parameter in enumerate(avatar.weights.parameters()):
@@ -301,10 +330,12 @@ class GaussianTrainer:
         state = self.state
         if loaded is not None:
             state.step, state.seconds = int(loaded["step"]), float(loaded["seconds"])
+            state.relocated = int(loaded["relocated"])
             state.order = loaded["order"]
             state.generator.set_state(loaded["generator"])
         return {
             "step": torch.tensor(state.step),
+            "relocated": torch.tensor(state.relocated),
             "seconds": torch.tensor(state.seconds, dtype=torch.float64),
             "order": state.order.clone(),
             "generator": state.generator.get_state(),

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from avatarfit.capture.clip_folder import HEAD, MOUTH_INTERIOR, NECK, TORSO
 from avatarfit.contracts import Camera, Motion
-from avatarfit.fitting.frame_store import FrameStore
+from avatarfit.fitting.frame_store import FrameStore, StoredFrame
 from avatarfit.model.gaussian_avatar import (
     ATTRIBUTE_COUNT,
     GROUPS,
@@ -82,7 +82,7 @@ def initial_gaussians(
         candidates = np.isin(labels, wanted)
         if index != rest and wanted != (MOUTH_INTERIOR,):
             candidates &= ~_covered(parts, head[index], torso[index], camera)
-        part = _lift(candidates, labels, posed, frame.rgb, camera, round(share * count), generator)
+        part = _lift(candidates, labels, posed, frame, camera, round(share * count), generator)
         if part is None:
             continue
         skin = part["skin"][:, None, None]
@@ -133,7 +133,7 @@ def _lift(
     candidates: np.ndarray,
     labels: np.ndarray,
     posed_cm: np.ndarray,
-    rgb: np.ndarray,
+    frame: StoredFrame,
     camera: Camera,
     count: int,
     generator: np.random.Generator,
@@ -142,8 +142,9 @@ def _lift(
     rows, columns = np.nonzero(candidates)
     if not len(rows) or not count:
         return None
-    # The head, small in the picture, is what people look at: it takes twice its share of pixels.
-    chance = np.where(np.isin(labels[rows, columns], HEAD), 2.0, 1.0)
+    # Head and neck, small in the picture, are what people look at, mouth and eyes above all: they take more than
+    # their share of pixels.
+    chance = np.where(np.isin(labels[rows, columns], (*HEAD, NECK)), 2.0, 1.0) * frame.weight[rows, columns]
     chosen = generator.choice(len(rows), count, replace=count > len(rows), p=chance / chance.sum())
     rows, columns = rows[chosen], columns[chosen]
     pixels = np.stack([columns, rows], axis=1) + generator.uniform(0, 1, (count, 2))
@@ -157,7 +158,7 @@ def _lift(
     to_torso = cv2.distanceTransform((labels != TORSO).astype(np.uint8), cv2.DIST_L2, 5)
     between = to_torso / np.maximum(to_torso + to_head, 1e-3)
     skin = np.where(label == NECK, between[rows, columns], np.isin(label, HEAD))
-    return {"mean": mean, "rgb": rgb[rows, columns] / np.float32(255), "label": label, "skin": skin}
+    return {"mean": mean, "rgb": frame.rgb[rows, columns] / np.float32(255), "label": label, "skin": skin}
 
 
 def _depth_cm(pixels: np.ndarray, label: np.ndarray, posed_cm: np.ndarray, camera: Camera) -> np.ndarray:

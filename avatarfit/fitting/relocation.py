@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avatarfit.model.gaussian_avatar import GaussianAvatar
 
-_DEAD_LOGIT = -4.0
+DEAD_LOGIT = -4.0
 """Opacity 0.018: below what a display can show of one Gaussian."""
 _SHRINK = 0.47
 """log 1.6, the split factor of 3D Gaussian splatting (Kerbl et al. 2023, 5.2)."""
@@ -19,12 +19,19 @@ _AT_MOST = 0.05
 
 
 @torch.no_grad()
-def relocate(avatar: GaussianAvatar, moments: tuple[Tensor, ...], pull: Tensor, generator: torch.Generator) -> int:
-    """Makes twins of Gaussians with large `pull`, float [N], out of dead ones, in place; returns how many moved.
+def relocate(
+    avatar: GaussianAvatar, moments: tuple[Tensor, ...], pull: Tensor, seen: Tensor, generator: torch.Generator
+) -> int:
+    """Makes twins of Gaussians with large `pull` out of dead ones, in place; returns how many moved.
 
     The optimiser's moments of both twins are cleared.
+
+    Args:
+        pull: float [N], how strongly the loss pulled at each lately.
+        seen: float [N], the highest opacity logit that each had in any frame lately: one that shows only when the mouth
+            is open is not dead.
     """
-    dead = torch.nonzero(avatar.base[:, 10] < _DEAD_LOGIT).flatten()[: int(_AT_MOST * avatar.count)]
+    dead = torch.nonzero(seen < DEAD_LOGIT).flatten()[: int(_AT_MOST * avatar.count)]
     chance = pull.clone()
     chance[avatar.base[:, 10] < 0] = 0
     if not len(dead) or int((chance > 0).sum()) < len(dead):

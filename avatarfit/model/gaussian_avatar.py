@@ -9,7 +9,7 @@ blend of both (linear blend skinning, as on SMPL, Loper et al. 2015).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,11 @@ class GaussianAvatar:
     def count(self) -> int:
         """N."""
         return len(self.base)
+
+    def only(self, kept: Tensor) -> GaussianAvatar:
+        """The avatar of the Gaussians where `kept`, bool [N], holds."""
+        parts = {name: getattr(self, name)[kept] for name in ("base", "deltas", "group", "skin")}
+        return replace(self, **parts)
 
     def head_matrices(self, head: HeadPose) -> np.ndarray:
         """float32 [T, 3, 4]: rest space to camera for Gaussians that ride the head."""

@@ -135,14 +135,17 @@ def test_gaussians_start_inside_the_person(scene: tuple) -> None:
 def test_relocation_takes_the_dead_to_where_the_loss_pulls(scene: tuple) -> None:
     run = trainer(scene)
     avatar, moments = run.state.avatar, run.state.moments
-    avatar.base[3, 10] = -9.0
+    avatar.base[3, 10] = avatar.base[4, 10] = -9.0
+    seen = avatar.base[:, 10].clone()
+    seen[4] = 1.0  # At rest it cannot be seen, in some other frame it can.
     pull = torch.zeros(avatar.count)
     pull[7] = 1.0
     for moment in moments:
         moment.fill_(1.0)
     place, size = avatar.base[7, :3].clone(), avatar.base[7, 7].clone()
-    assert relocate(avatar, moments, pull, run.state.generator) == 1
+    assert relocate(avatar, moments, pull, seen, run.state.generator) == 1
     assert avatar.base[3, 10] > 0
+    assert avatar.base[4, 10] == -9
     assert (avatar.base[3, :3] - place).norm() < 6 * size.exp()
     torch.testing.assert_close(avatar.base[[3, 7], 7], (size - 0.47).expand(2))
     for moment in moments:
@@ -155,7 +158,7 @@ def test_nothing_moves_when_nothing_is_dead(scene: tuple) -> None:
     run = trainer(scene)
     before = run.state.avatar.base.clone()
     pull = torch.ones(run.state.avatar.count)
-    assert relocate(run.state.avatar, run.state.moments, pull, run.state.generator) == 0
+    assert relocate(run.state.avatar, run.state.moments, pull, pull, run.state.generator) == 0
     torch.testing.assert_close(run.state.avatar.base, before)
 
 
@@ -190,3 +193,21 @@ def test_a_third_beyond_what_was_seen_nothing_tears(scene: tuple) -> None:
         np.testing.assert_array_equal(pictures(1.3 * edge, 1.3), pictures(1.3 * edge, 1.0))
         at_the_edge = np.abs(pictures(edge, 1.0) - drawn(edge)[0]).mean()
         assert np.abs(pictures(1.3 * edge, 1.3) - drawn(1.3 * edge)[0]).mean() < 1.1 * at_the_edge
+
+
+def test_a_drifting_exposure_is_taken_up_by_the_frames_gains(scene: tuple) -> None:
+    _, landmarks, store, plate = scene
+    gain = np.linspace(0.85, 1.15, FRAMES)
+    darkened = replace(store, rgb=np.clip(store.rgb * gain[:, None, None, None], 0, 255).astype(np.uint8))
+    # Noise-free codes would let the motion explain the light: held still, only the gains can.
+    still = slid(np.linspace(-2, 2, FRAMES), [np.zeros((FRAMES, n)) for n in (4, 3, 6)])
+    settings = replace(SETTINGS, steps=400, delta_rate_fraction=0.0)
+    trainer = GaussianTrainer(still, landmarks, np.ones(FRAMES), darkened, plate, TorsoModes.none(), settings)
+    trainer.run()
+    found = np.array([trainer.exposure.gain(i).mean() for i in range(FRAMES)])
+    np.testing.assert_allclose(found, gain / np.exp(np.log(gain).mean()), atol=0.03)
+    off = GaussianTrainer(
+        still, landmarks, np.ones(FRAMES), darkened, plate, TorsoModes.none(), replace(settings, exposure_rate=0)
+    )
+    off.run()
+    assert float(off.exposure.log_gain.abs().max()) == 0
