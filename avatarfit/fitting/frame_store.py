@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +15,7 @@ import cv2
 import numpy as np
 
 from avatarfit.capture.clip_folder import ClipFolder
-from avatarfit.contracts import Camera
+from avatarfit.contracts import Camera, InputError
 from avatarfit.contracts.events import Finished, Listener, Progress, Started, silent
 from avatarfit.model.rig import LEFT_EYE, LIPS_OUTER, RIGHT_EYE
 
@@ -70,7 +72,11 @@ class FrameStore:
 
     @staticmethod
     def build(clip: ClipFolder, width_px: int, folder: Path, on_event: Listener = silent) -> FrameStore:
-        """Opens the store in `folder`, making it first where it is missing or was made from another clip."""
+        """Opens the store in `folder`, making it first where it is missing or was made from another clip.
+
+        Raises:
+            InputError: the disk has no room for it.
+        """
         camera = fitted_camera(clip.camera, width_px)
         size = (camera.width_px, camera.height_px)
         key = hashlib.sha256(f"2 {clip.content_hash} {size}".encode()).hexdigest()
@@ -82,6 +88,7 @@ class FrameStore:
         if not (done.is_file() and json.loads(done.read_text()).get("key") == key):
             folder.mkdir(parents=True, exist_ok=True)
             done.unlink(missing_ok=True)
+            _require_room(folder, shapes)
             _fill(clip, size, folder, shapes, on_event)
             partial = done.with_suffix(".part")
             partial.write_text(json.dumps({"key": key}))
@@ -93,6 +100,20 @@ class FrameStore:
 def fitted_camera(camera: Camera, width_px: int) -> Camera:
     """The clip's view at another width, its aspect ratio kept."""
     return camera.resized(width_px, max(1, round(camera.height_px * width_px / camera.width_px)))
+
+
+def _require_room(folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raises InputError unless the arrays fit: a full disk would kill a process that writes through a memory map."""
+    wanted = sum(math.prod(shape) for shape in shapes.values())
+    there = sum(path.stat().st_size for name in shapes if (path := folder / f"{name}.npy").is_file())
+    free = shutil.disk_usage(folder).free + there
+    if free < wanted:
+        count, height, width = shapes["person"]
+        raise InputError(
+            f"{count} frames of {width}x{height} px take {wanted / 1e9:.1f} GB in {folder}, {free / 1e9:.1f} GB are free",
+            "room for them",
+            "free some, name another --work-dir, or take a smaller --size or fewer pictures a second with --fps",
+        )
 
 
 def _fill(
