@@ -110,7 +110,8 @@ def _require_room(folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     if free < wanted:
         count, height, width = shapes["person"]
         raise InputError(
-            f"{count} frames of {width}x{height} px take {wanted / 1e9:.1f} GB in {folder}, {free / 1e9:.1f} GB are free",
+            f"{count} frames of {width}x{height} px take {wanted / 1e9:.1f} GB in {folder}, "
+            f"{free / 1e9:.1f} GB are free",
             "room for them",
             "free some, name another --work-dir, or take a smaller --size or fewer pictures a second with --fps",
         )
