@@ -25,8 +25,8 @@ OTHER_COLUMNS = 4
 _VERSION = 2
 _BLOCK_SAMPLES = 10 * SAMPLE_RATE_HZ
 _DB = 10 / float(np.log(10))
-_PRIOR_HOPS, _MEMORY_HOPS = 300, 6_000
-"""What is known before anything was heard counts as 3 s of speech; a minute of it is remembered."""
+_PRIOR_HOPS, _MEMORY_HOPS = 600, 6_000
+"""What is known before anything was heard counts as 6 s of speech; a minute of it is remembered."""
 _LEVEL_UNDER_LOUD_DB, _LEVEL_SPREAD_DB = -7.0, 8.0
 
 

@@ -21,6 +21,7 @@ from avatarfit.audio import (
 )
 from avatarfit.contracts import AudioClip, Motion, SoundError
 from avatarfit.contracts.events import Finished, Listener, Note, Progress, Started, silent
+from avatarfit.fitting.fresh_starts import fresh_starts
 from avatarfit.fitting.speech_augmentation import SPEEDS, at_speed, vary
 from avatarfit.media import resample
 from avatarfit.model import kernel_regression
@@ -114,24 +115,26 @@ def fit_driver(
     features = speech_features(heard)
     if not (features.activity > 0.5).any():
         raise SoundError("Nobody seems to speak in the clip", "a clip with speech", "choose another clip or stretch")
-    recordings = [_recording(features, motion, 1.0, stride, frame_rate_hz)]
-    for speed in SPEEDS:
-        faster = speech_features(at_speed(heard, speed, random))
-        recordings.append(_recording(faster, motion, speed, stride, frame_rate_hz))
-    if not recordings[0].known.any():
+    # As it is heard in the middle of a session, and in its first seconds.
+    own = [_recording(f, motion, 1.0, stride, frame_rate_hz) for f in [features, *fresh_starts(heard, random)]]
+    if not own[0].known.any():
         raise SoundError("No frame of the clip has sound", "sound that runs beside the pictures", "check the clip")
+    recordings = list(own)
+    for speed in SPEEDS:
+        other = at_speed(heard, speed, random)
+        for faster in [speech_features(other), *fresh_starts(other, random)]:
+            recordings.append(_recording(faster, motion, speed, stride, frame_rate_hz))
 
-    known = np.flatnonzero(recordings[0].known)
-    keep = known[np.linspace(0, len(known) - 1, min(len(known), config.kernel_centres)).astype(np.int64)]
+    centres = min(sum(int(part.known.sum()) for part in own), config.kernel_centres)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = AudioToLandmarks(
             AudioToLandmarksConfig(
                 FEATURE_COUNT, motion.face.mouth.shape[1], stride, members=config.members,
-                kernel_centres=len(keep), kernel_share=config.kernel_share,
+                kernel_centres=centres, kernel_share=config.kernel_share,
             )
         )  # fmt: skip
-        _solve_kernel(network, recordings[0], keep)
+        _solve_kernel(network, own, centres)
         threads = torch.get_num_threads()
         torch.set_num_threads(min(threads, config.threads))
         try:
@@ -179,10 +182,16 @@ def _recording(features: SpeechFeatures, motion: Motion, speed: float, stride: i
     return _Recording(features.values[np.clip(hops, 0, len(features) - 1)], targets, known)
 
 
-def _solve_kernel(network: AudioToLandmarks, recording: _Recording, keep: np.ndarray) -> None:
-    hops = recording.hops[PAST_HOPS - kernel_regression.PAST_HOPS :]
-    targets = torch.from_numpy(recording.targets[keep])
-    network.kernel.solve(torch.from_numpy(hops), network.config.stride_hops, torch.from_numpy(keep), targets)
+def _solve_kernel(network: AudioToLandmarks, recordings: list[_Recording], centres: int) -> None:
+    """Fits the kernel regression to so many of all known tokens, evenly chosen."""
+    first, last = PAST_HOPS - kernel_regression.PAST_HOPS, PAST_HOPS + kernel_regression.AHEAD_HOPS + 1
+    stride = network.config.stride_hops
+    windows = np.concatenate(
+        [r.hops[t * stride + first : t * stride + last][None] for r in recordings for t in np.flatnonzero(r.known)]
+    )
+    targets = np.concatenate([r.targets[r.known] for r in recordings])
+    keep = np.linspace(0, len(targets) - 1, centres).astype(np.int64)
+    network.kernel.solve(torch.from_numpy(windows[keep]), torch.from_numpy(targets[keep]))
 
 
 def _train(
@@ -243,10 +252,11 @@ def _batch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Varied windows [B, H, D], targets [B, K, M] and which tokens have one, float [B, K]."""
     count = min(config.window_tokens, *(len(r.targets) for r in recordings))
+    starts = np.array([len(r.targets) - count + 1 for r in recordings])
     xs, ys, knowns = [], [], []
     for _ in range(config.batch):
-        recording = recordings[int(random.integers(len(recordings)))]
-        start = int(random.integers(len(recording.targets) - count + 1))
+        which = int(random.choice(len(starts), p=starts / starts.sum()))
+        recording, start = recordings[which], int(random.integers(starts[which]))
         hops = recording.hops[start * stride : (start + count - 1) * stride + PAST_HOPS + LOOK_AHEAD_HOPS + 1]
         xs.append(vary(hops, random))
         ys.append(recording.targets[start : start + count])

@@ -56,17 +56,16 @@ class KernelRegression(nn.Module):
         return self.mean + _gaussian(self.windows(x, stride), self.centres) @ self.votes
 
     @torch.no_grad()
-    def solve(self, x: Tensor, stride: int, keep: Tensor, targets: Tensor, ridge: float = 0.3) -> None:
+    def solve(self, x: Tensor, targets: Tensor, ridge: float = 0.3) -> None:
         """Fits the votes in place.
 
         Args:
-            x: float [H, D], hops as in `windows` for T tokens.
-            keep: int [N], the tokens to learn from.
+            x: float [N, PAST_HOPS + AHEAD_HOPS + 1, D], the hops around each moment to learn from.
             targets: float [N, M].
         """
         self.offset.zero_()
         self.scale.fill_(1)
-        windows = self.windows(x[None], stride)[0][keep]
+        windows = self.windows(x, 1)[:, 0]
         self.offset.copy_(windows.mean(0))
         # Dividing by the square root of the width makes the squared distance a mean over features.
         self.scale.copy_((windows.std(0, correction=0) + 0.05) * windows.shape[1] ** 0.5)

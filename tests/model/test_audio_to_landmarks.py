@@ -86,7 +86,8 @@ def test_the_kernel_votes_for_what_it_has_heard_and_for_the_mean_far_away() -> N
     )
     targets = torch.randn(count, MOUTH, generator=torch.Generator().manual_seed(1))
     kernel = KernelRegression(count, FEATURES, MOUTH)
-    kernel.solve(x, stride, torch.arange(count), targets, ridge=1e-6)
+    size = kernel_regression.PAST_HOPS + kernel_regression.AHEAD_HOPS + 1
+    kernel.solve(x.unfold(0, size, stride).transpose(1, 2), targets, ridge=1e-6)
     np.testing.assert_allclose(kernel(x[None], stride)[0].numpy(), targets.numpy(), atol=1e-3)
     np.testing.assert_allclose(
         kernel(x[None] + 100, stride)[0].numpy(), np.tile(targets.mean(0).numpy(), (count, 1)), atol=1e-5
