@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from avatarfit.contracts import FaceMotion, HeadPose, Motion, TorsoMotion
 from avatarfit.driving.control_values import Controls, ControlTrack
 from avatarfit.driving.emotions import emotion_offsets
-from avatarfit.driving.face_space import FaceSpace
+from avatarfit.driving.face_space import FaceSpace, PersonRest
 from avatarfit.model.driver_model import DriverModel
 from avatarfit.model.rig import Rig
 
@@ -42,6 +42,10 @@ class MotionControls:
     def space(self) -> FaceSpace:
         """What the person's face has shown."""
         return FaceSpace.of(self._rig, self._driver)
+
+    @cached_property
+    def _rest(self) -> PersonRest:
+        return PersonRest.of(self._rig, self._driver)
 
     @cached_property
     def _offsets(self) -> FaceMotion:
@@ -118,7 +122,7 @@ class MotionControls:
 
         In the clip's median pose the resting gaze is taken to meet the camera, as of people who speak to it.
         """
-        rest = _rotation(self._rest().head)
+        rest = _rotation(self._rest.head)
         turned = (_rotation(head) * rest.inv()).as_matrix()
         right, up = np.radians(degrees).T
         direction = np.stack([np.sin(right), -np.sin(up), -np.cos(right) * np.cos(up)], axis=1)
@@ -128,19 +132,10 @@ class MotionControls:
         width = np.array([np.linalg.norm(shape[a, :2] - shape[b, :2]) for a, b in _EYE_CORNERS])
         return np.concatenate([shift / w for w in width], axis=1) / self.space.rig.eyes_deviation[:4]
 
-    def _rest(self) -> Motion:
-        habits = self._driver.habits
-        rest = habits.stance(habits.rest()[None])
-        face = FaceMotion(self._driver.mouth_rest[None], rest.upper, rest.eyes)
-        return Motion(
-            np.zeros(1), face, HeadPose(rest.rotation_wxyz, rest.translation_cm),
-            TorsoMotion(rest.torso_affine, rest.torso_shape),
-        )  # fmt: skip
-
     def _head(self, motion: Motion, track: ControlTrack) -> tuple[HeadPose, TorsoMotion]:
         if np.all(track.head_motion == 1):
             return motion.head, motion.torso
-        rest, share = self._rest(), track.head_motion[:, None]
+        rest, share = self._rest, track.head_motion[:, None]
         mixed = rest.head.rotation_wxyz + share * (
             motion.head.rotation_wxyz * np.sign(motion.head.rotation_wxyz @ rest.head.rotation_wxyz[0])[:, None]
             - rest.head.rotation_wxyz

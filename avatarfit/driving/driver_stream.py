@@ -8,7 +8,6 @@ rows of features around it and, through the running normalisation, on the sound 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,10 +23,11 @@ from avatarfit.audio import (
 from avatarfit.contracts import FaceMotion, FileFormatError, HeadPose, Motion, TorsoMotion
 from avatarfit.driving.control_values import Controls
 from avatarfit.driving.controls import MotionControls
+from avatarfit.driving.motion_sources import StanceSource
 from avatarfit.media import StreamResampler
 from avatarfit.model.audio_to_landmarks import LOOK_AHEAD_HOPS, PAST_HOPS
 from avatarfit.model.driver_model import DriverModel
-from avatarfit.model.habits import HabitSampler, Stance
+from avatarfit.model.habits import SOUND_COLUMNS, HabitSampler
 from avatarfit.model.rig import Rig
 
 # People do not close their mouths between words: the mouth goes to rest half a second after the last of them, and opens
@@ -36,8 +36,6 @@ _HOLD_HOPS, _CLOSING_HOPS, _OPENING_HOPS = 35, 30, 7
 _ON_HOP = 0.07
 """A frame up to 0.7 ms past a hop stands on it; it would else wait for a whole hop more."""
 _MOST_FRAMES = 500
-_HEARD = [-1, -4, -3]
-"""Columns of the features that are `habits.SOUND`: activity, level, pitch."""
 
 
 @dataclass(frozen=True)
@@ -50,24 +48,11 @@ class DriveOptions:
     """Size of the lips' motion about rest, 0 to 2; 1 is what the fit predicts, smaller than life as all regression."""
     lle_strength: float = 0.3
     """How far mouth shapes are pulled onto the clip's own (locally linear embedding), 0 to 1."""
-    head_motion: float = 1.0
-    """Size of head and torso motion about rest, 0 to 1; blinks and gaze stay."""
 
     def __post_init__(self) -> None:
-        for name, highest in (("lip_strength", 2.0), ("lle_strength", 1.0), ("head_motion", 1.0)):
+        for name, highest in (("lip_strength", 2.0), ("lle_strength", 1.0)):
             if not 0 <= getattr(self, name) <= highest:
                 raise ValueError(f"{name} came as {getattr(self, name)}; wanted 0 to {highest:g}")
-
-
-class StanceSource(Protocol):
-    """Where head, torso, eyes and brows come from."""
-
-    def next(self, count: int, heard: np.ndarray) -> Stance:
-        """The next `count` frames; how many are asked at a time changes nothing.
-
-        Args:
-            heard: float [count, 3], the sound at each frame: `habits.SOUND`, in the speech features' units.
-        """
 
 
 class DriverStream:
@@ -111,7 +96,7 @@ class DriverStream:
         self._start_seconds = start_seconds
         self._controls = MotionControls(controls or Controls(), rig, model)
         self._stances: StanceSource = stances or HabitSampler(
-            model.habits, self.options.seed, frame_rate_hz, self.options.head_motion,
+            model.habits, self.options.seed, frame_rate_hz,
             lambda seconds: self._controls.blink_rate(seconds + start_seconds),
         )  # fmt: skip
         self.look_ahead_seconds = (
@@ -175,7 +160,7 @@ class DriverStream:
         frames = np.arange(self._frames, self._frames + count)
         self._frames += count
         hops = self._hops(frames)
-        heard = self._at(np.floor(hops).astype(np.int64))[:, _HEARD]
+        heard = self._at(np.floor(hops).astype(np.int64))[:, list(SOUND_COLUMNS)]
         pts = self._start_seconds + frames / self._rate
         stance = self._stances.next(count, heard)
         motion = Motion(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avatarfit.contracts import FaceMotion
+from avatarfit.contracts import FaceMotion, HeadPose, TorsoMotion
 from avatarfit.model.driver_model import DriverModel
 from avatarfit.model.rig import LIPS_INNER, MOUTH_REGION, UPPER_REGION, Rig
 
@@ -164,6 +164,26 @@ class FaceSpace:
     def eyes_with(self, upper: np.ndarray) -> np.ndarray:
         """What the eyes' coefficients, float [T, 6], change by along with the upper face's, [T, U]; gaze stays."""
         return np.concatenate([np.zeros((len(upper), 4)), upper @ self.openings], axis=1)
+
+
+@dataclass(frozen=True)
+class PersonRest:
+    """This person's resting face and pose, as the clip's medians tell them; one frame each."""
+
+    face: FaceMotion
+    head: HeadPose
+    torso: TorsoMotion
+    landmarks_cm: np.ndarray
+
+    @staticmethod
+    def of(rig: Rig, driver: DriverModel) -> PersonRest:
+        """From an avatar's file."""
+        rest = driver.habits.stance(driver.habits.rest()[None])
+        face = FaceMotion(driver.mouth_rest[None], rest.upper, rest.eyes)
+        return PersonRest(
+            face, HeadPose(rest.rotation_wxyz, rest.translation_cm), TorsoMotion(rest.torso_affine, rest.torso_shape),
+            rig.landmarks_cm(face)[0],
+        )  # fmt: skip
 
 
 def _slope(cause: np.ndarray, effects: np.ndarray) -> np.ndarray:

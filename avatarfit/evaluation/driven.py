@@ -38,9 +38,7 @@ def driven_mouth(avatar: Avatar, sound: AudioClip, pts_seconds: np.ndarray) -> n
     """
     from avatarfit.driving.driver import drive
 
-    motion = drive(
-        avatar.driver, avatar.rig, heard(sound, pts_seconds, avatar.frame_rate_hz), avatar.frame_rate_hz, head_motion=0
-    )
+    motion = drive(avatar.driver, avatar.rig, heard(sound, pts_seconds, avatar.frame_rate_hz), avatar.frame_rate_hz)
     columns = [np.interp(pts_seconds, motion.pts_seconds, column) for column in motion.face.mouth.T]
     return np.stack(columns, axis=1).astype(np.float32)
 
@@ -155,7 +153,7 @@ def latency(avatar: Avatar, sound: AudioClip, pts_seconds: np.ndarray, picture_m
 
     clip = heard(sound, pts_seconds, avatar.frame_rate_hz)
     began = time.perf_counter()
-    usual = drive(avatar.driver, avatar.rig, clip, avatar.frame_rate_hz, head_motion=0)
+    usual = drive(avatar.driver, avatar.rig, clip, avatar.frame_rate_hz)
     motion_ms = 1000 * (time.perf_counter() - began) / len(usual)
     ahead = []
     length = round(_MUTED_SECONDS * clip.sample_rate_hz)
@@ -167,7 +165,7 @@ def latency(avatar: Avatar, sound: AudioClip, pts_seconds: np.ndarray, picture_m
         samples = clip.samples.copy()
         samples[first : first + length] = 0
         muted = AudioClip(samples, clip.sample_rate_hz, clip.start_seconds)
-        other = drive(avatar.driver, avatar.rig, muted, avatar.frame_rate_hz, head_motion=0)
+        other = drive(avatar.driver, avatar.rig, muted, avatar.frame_rate_hz)
         change = np.abs(other.face.mouth - usual.face.mouth).max(axis=1)
         if change.max() > 0:
             seen = usual.pts_seconds[np.argmax(change > _MOVED * change.max())]

@@ -127,7 +127,6 @@ class HabitSampler:
         habits: what to play.
         seed: which of the endless sequences.
         frame_rate_hz: of the frames to come; the clip's stretches keep their own speed.
-        motion: 0 holds head and torso at rest, 1 moves them as in the clip. Eyes and brows are not touched by it.
         blink_rate: how many times as often as the person does the eyes blink, a function of seconds [T] since the
             first frame; None: as often.
     """
@@ -137,12 +136,9 @@ class HabitSampler:
         habits: Habits,
         seed: int,
         frame_rate_hz: float,
-        motion: float = 1.0,
         blink_rate: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
-        if not 0 <= motion <= 1:
-            raise ValueError(f"motion came as {motion}; wanted 0 to 1")
-        self.habits, self.motion, self._blink_rate = habits, motion, blink_rate
+        self.habits, self._blink_rate = habits, blink_rate
         self.step = habits.frame_rate_hz / frame_rate_hz
         self._rate = frame_rate_hz
         self._random = np.random.default_rng(seed)
@@ -180,8 +176,6 @@ class HabitSampler:
             rates = np.ones(count) if self._blink_rate is None else self._blink_rate(seconds)
             ears = [None] * count if heard is None else list(heard)
             rows = np.stack([self._advance(*both) for both in zip(ears, rates, strict=True)])
-        moving = slice(self._face, None)
-        rows[:, moving] = self._rest[moving] + self.motion * (rows[:, moving] - self._rest[moving])
         return self.habits.stance(rows)
 
     def _advance(self, heard: np.ndarray | None, blink_rate: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""An avatar and a sound become a talking video."""
+"""An avatar and a sound, or recorded motion, become a talking video."""
 
 from __future__ import annotations
 
@@ -15,11 +15,21 @@ from avatarfit.contracts import AudioClip, InputError, Motion
 from avatarfit.contracts.events import Finished, Listener, Picture, Progress, Started, silent
 from avatarfit.media import SoundBlocks, VideoWriter, sound_blocks
 from avatarfit.output import VideoFile
+from avatarfit.pipeline.motion_files import (
+    OWN_SOURCES,
+    Recorder,
+    check_motion_file,
+    check_motion_output,
+    recorded_motion,
+    stance_source,
+)
 
 if TYPE_CHECKING:
+    from avatarfit.driving.control_values import Controls
     from avatarfit.model.avatar import Avatar
 
 _STAGE = "drive"
+_PIECE = 500
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class DriveReport:
     """What was made.
 
     Attributes:
-        path: the video.
+        path: the video, or the exported motion where no video was asked for.
         frames, frame_rate_hz, width_px, height_px: of the video.
         sound_seconds: length of the sound.
         motion_seconds: time from sound to motion.
@@ -80,13 +90,17 @@ def check_output(path: Path) -> None:
 
 def drive_avatar(
     avatar: Avatar,
-    sound_path: str | Path,
-    output: str | Path,
+    sound_path: str | Path | None,
+    output: str | Path | None,
     *,
     seed: int = 0,
-    head_motion: float = 1.0,
     lip_strength: float | None = None,
     lle_strength: float | None = None,
+    controls: Controls | None = None,
+    pose_from: str | Path = "habits",
+    expression_from: str | Path = "habits",
+    motion_file: str | Path | None = None,
+    export_motion: str | Path | None = None,
     background: str | Background = "clip",
     backend: str = "auto",
     on_event: Listener = silent,
@@ -97,47 +111,124 @@ def drive_avatar(
 
     Args:
         avatar: who speaks.
-        sound_path: any sound file, or a video whose sound is taken.
-        output: .mp4, .mov or .mkv.
+        sound_path: any sound file, or a video whose sound is taken; None with `motion_file`: a silent video.
+        output: .mp4, .mov or .mkv; None with `export_motion`: no video.
         seed: of the head's motion, blinks and gaze; the same seed gives the same video.
-        head_motion: size of head and torso motion, 0 to 1; 0 holds them still.
         lip_strength: size of the mouth's motion, 0 to 2; None: the driver's own choice.
         lle_strength: how far the mouth is pulled to shapes the person has shown, 0 to 1; None: the driver's own choice.
+        controls: what is turned, for the whole call and for ranges of time.
+        pose_from: where head and shoulders come from: "habits", "clip" (the clip that was fitted to, as it was),
+            "still", or a clip folder, Live Link Face CSV or landmarks file of anybody.
+        expression_from: where eyes and brows come from, likewise.
+        motion_file: a clip folder, Live Link Face CSV or landmarks file that all motion comes from, the mouth too.
+        export_motion: a .csv (Live Link Face) or .safetensors (landmarks) file to write the motion to.
         background: what stands behind: "clip" for the clip's own, a colour such as "green" or "#00b140", or a picture.
         backend: of the renderer.
 
     Raises:
         SoundError: the sound cannot be read.
-        InputError: the output cannot be written, or the background is none.
+        InputError: the output cannot be written, the background is none, or there is nothing to drive with.
+        FileFormatError: recorded motion is damaged.
     """
-    from avatarfit.driving import DriveOptions, DriverStream, drive_chunks
-
-    output = Path(output)
-    check_output(output)
-    behind = parse_background(background) if isinstance(background, str) else background
-    plate = behind.at(avatar.plate)
-    sound = driving_sound(sound_path)
+    check_request(sound_path, output, pose_from, expression_from, motion_file, export_motion)
+    plate = None
+    if output is not None:
+        behind = parse_background(background) if isinstance(background, str) else background
+        plate = behind.at(avatar.plate)
+    sound = None if sound_path is None else driving_sound(sound_path)
     began = time.perf_counter()
-    asked: dict[str, Any] = {
-        "seed": seed,
-        "head_motion": head_motion,
-        "lip_strength": lip_strength,
-        "lle_strength": lle_strength,
-    }
-    options = DriveOptions(**{name: value for name, value in asked.items() if value is not None})
-    stream = DriverStream(avatar.driver, avatar.rig, sound.sample_rate_hz, avatar.frame_rate_hz, options)
-    total = max(round(sound.duration_seconds * avatar.frame_rate_hz), 1)
-    pieces = _Timed(drive_chunks(stream, sound))
-    render_motion(avatar, pieces, total, plate, sound, output, backend=backend, on_event=on_event)
+    made, total = _motion(
+        avatar, sound, seed, {"lip_strength": lip_strength, "lle_strength": lle_strength}, controls, pose_from,
+        expression_from, motion_file,
+    )  # fmt: skip
+    pieces = _Timed(made)
+    recorder = Recorder(pieces)
+    if output is not None and plate is not None:
+        render_motion(avatar, recorder if export_motion is not None else pieces, total, plate, sound, Path(output),
+                      backend=backend, on_event=on_event)  # fmt: skip
+    else:
+        on_event(Started(_STAGE, total))
+        done = 0
+        for piece in recorder:
+            done += len(piece)
+            on_event(Progress(_STAGE, done, total))
+    if export_motion is not None:
+        recorder.write(Path(export_motion), avatar)
     camera = avatar.camera
     report = DriveReport(
-        output, total, avatar.frame_rate_hz, camera.width_px, camera.height_px, sound.duration_seconds,
+        Path(output if output is not None else str(export_motion)), total, avatar.frame_rate_hz, camera.width_px,
+        camera.height_px, total / avatar.frame_rate_hz if sound is None else sound.duration_seconds,
         round(pieces.seconds, 3), round(time.perf_counter() - began - pieces.seconds, 3),
     )  # fmt: skip
     on_event(
         Finished(_STAGE, report.motion_seconds + report.picture_seconds, {"frames_per_s": report.frames_per_second})
     )
     return report
+
+
+def check_request(
+    sound_path: str | Path | None,
+    output: str | Path | None,
+    pose_from: str | Path,
+    expression_from: str | Path,
+    motion_file: str | Path | None,
+    export_motion: str | Path | None,
+) -> None:
+    """Raise unless these, as `drive_avatar` takes them, go together and name files that are there.
+
+    Raises:
+        InputError: they do not.
+    """
+    if output is None and export_motion is None:
+        raise InputError("no output came", "a video to write, or a file to export motion to", "add -o talking.mp4")
+    if output is not None:
+        check_output(Path(output))
+    if export_motion is not None:
+        check_motion_output(Path(export_motion))
+    if sound_path is None and motion_file is None:
+        raise InputError("no sound came", "speech, or a file of motion", "add --audio speech.wav")
+    others = [name for name in (pose_from, expression_from) if name not in OWN_SOURCES]
+    if motion_file is not None:
+        if (pose_from, expression_from) != ("habits", "habits"):
+            raise InputError(
+                "a file of all motion came together with another source of pose or expression", "one of them",
+                "leave the other away",
+            )  # fmt: skip
+        others.append(motion_file)
+    for name in others:
+        check_motion_file(Path(name))
+
+
+def _motion(
+    avatar: Avatar,
+    sound: SoundBlocks | None,
+    seed: int,
+    options: dict[str, float | None],
+    controls: Controls | None,
+    pose_from: str | Path,
+    expression_from: str | Path,
+    motion_file: str | Path | None,
+) -> tuple[Iterator[Motion], int]:
+    """Pieces of motion, and how many frames they have together."""
+    from avatarfit.driving import Controls, DriveOptions, DriverStream, drive_chunks
+    from avatarfit.driving.controls import MotionControls
+    from avatarfit.driving.motion_sources import at_rate
+
+    turned = controls or Controls()
+    if motion_file is not None:
+        whole = at_rate(recorded_motion(Path(motion_file), avatar), avatar.frame_rate_hz)
+        live = MotionControls(turned, avatar.rig, avatar.driver)
+        return (live.apply(whole[k : k + _PIECE]) for k in range(0, len(whole), _PIECE)), len(whole)
+    assert sound is not None
+    stances = None
+    if (pose_from, expression_from) != ("habits", "habits"):
+        stances = stance_source(avatar, pose_from, expression_from, seed, lambda seconds: turned.at(seconds).blink_rate)
+    asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    stream = DriverStream(
+        avatar.driver, avatar.rig, sound.sample_rate_hz, avatar.frame_rate_hz, DriveOptions(seed=seed, **asked),
+        controls=turned, stances=stances,
+    )  # fmt: skip
+    return drive_chunks(stream, sound), max(round(sound.duration_seconds * avatar.frame_rate_hz), 1)
 
 
 class _Timed:

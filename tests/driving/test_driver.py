@@ -156,17 +156,17 @@ def test_any_pieces_at_any_rates_are_the_whole(seed: int) -> None:
 @pytest.mark.parametrize("frame_rate_hz", RATES)
 def test_a_frame_is_out_and_final_with_at_most_120_ms_of_sound_after_it(frame_rate_hz: float, rate: int) -> None:
     m, r, samples = model(), rig(), voice(2.0, rate, 2)
-    stream = DriverStream(m, r, rate, frame_rate_hz, DriveOptions(head_motion=0))
+    stream = DriverStream(m, r, rate, frame_rate_hz, DriveOptions())
     assert 0.1 < stream.look_ahead_seconds <= 0.12 + 1e-9
     end = 1.3
     early = stream.push(samples[: round(end * rate)])
     due = int((end - stream.look_ahead_seconds) * frame_rate_hz) + 1
     assert due <= len(early) <= due + 1
     other = np.concatenate([samples[: round(end * rate)], np.random.default_rng(0).standard_normal(9000) * 0.3])
-    later = drive(m, r, AudioClip(other.astype(np.float32), rate), frame_rate_hz, head_motion=0)
+    later = drive(m, r, AudioClip(other.astype(np.float32), rate), frame_rate_hz)
     np.testing.assert_allclose(later.face.mouth[: len(early)], early.face.mouth, atol=3e-5)
     assert np.abs(later.face.mouth[len(early) + 2] - drive(
-        m, r, AudioClip(samples, rate), frame_rate_hz, head_motion=0
+        m, r, AudioClip(samples, rate), frame_rate_hz
     ).face.mouth[len(early) + 2]).max() > 1e-3  # fmt: skip
 
 
@@ -238,7 +238,7 @@ def test_what_cannot_be_driven_is_said() -> None:
     other = Rig.fit(np.random.default_rng(0).normal(0, 1, (20, 478, 3)).astype(np.float32), MOUTH + 1, 3)
     with pytest.raises(FileFormatError, match="moves 4 mouth coefficients; wanted the rig's 5"):
         drive(m, other, sound(1.0), 25.0)
-    for bad in ({"lip_strength": 3.0}, {"lle_strength": -0.1}, {"head_motion": 1.1}):
+    for bad in ({"lip_strength": 3.0}, {"lle_strength": -0.1}):
         with pytest.raises(ValueError, match=f"{next(iter(bad))} came as"):
             drive(m, r, sound(1.0), 25.0, **bad)
 

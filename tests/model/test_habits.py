@@ -203,19 +203,6 @@ def test_head_and_eyes_come_from_the_same_moment() -> None:
     assert exact.mean() > 0.5
 
 
-def test_no_motion_holds_the_head_and_leaves_the_eyes() -> None:
-    h = habits()
-    still, moving = HabitSampler(h, 0, RATE, 0.0).next(500), HabitSampler(h, 0, RATE, 1.0).next(500)
-    assert np.ptp(still.translation_cm, axis=0).max() < 1e-5
-    assert np.ptp(still.torso_affine, axis=0).max() < 1e-6
-    assert np.ptp(still.torso_shape, axis=0).max() < 1e-6
-    np.testing.assert_array_equal(still.eyes, moving.eyes)
-    half = HabitSampler(h, 0, RATE, 0.5).next(500)
-    np.testing.assert_allclose(half.translation_cm, (still.translation_cm + moving.translation_cm) / 2, atol=1e-4)
-    with pytest.raises(ValueError, match="motion came as 2"):
-        HabitSampler(h, 0, RATE, 2)
-
-
 def test_another_frame_rate_keeps_the_speed() -> None:
     h = habits()
     slow, fast = HabitSampler(h, 0, 25.0).next(200), HabitSampler(h, 0, 50.0).next(400)

@@ -10,7 +10,7 @@ import pytest
 
 from avatarfit.contracts import AudioClip, Camera, FaceMotion, HeadPose, InputError, Motion, TorsoMotion
 from avatarfit.contracts.events import Event, Finished, Picture, Progress, Started
-from avatarfit.driving import DriveOptions
+from avatarfit.driving import Controls, DriveOptions, Settings
 from avatarfit.media import probe, read_audio, read_video, write_wav
 from avatarfit.pipeline.drive import DriveReport, drive_avatar
 
@@ -38,10 +38,15 @@ class StillStream:
     """Frames that do not move, one push late."""
 
     options: DriveOptions
+    controls: Controls
+    stances: object
 
-    def __init__(self, _driver: object, _rig: object, rate: int, frame_rate_hz: float, options: DriveOptions) -> None:
+    def __init__(
+        self, _driver: object, _rig: object, rate: int, frame_rate_hz: float, options: DriveOptions, *,
+        controls: Controls, stances: object,
+    ) -> None:  # fmt: skip
         self.rate, self.frame_rate, self.samples, self.sent = rate, frame_rate_hz, 0, 0
-        StillStream.options = options
+        StillStream.options, StillStream.controls, StillStream.stances = options, controls, stances
 
     def push(self, samples: np.ndarray) -> Motion:
         known = self._frames()
@@ -112,12 +117,15 @@ def test_the_clips_own_background_stays(scene: SimpleNamespace, tmp_path: Path) 
 
 
 def test_events_and_options(scene: SimpleNamespace, tmp_path: Path) -> None:
-    _, events = run(scene, tmp_path, seed=5, head_motion=0.5, lip_strength=1.5, lle_strength=0.25)
+    turned = Controls(Settings(head_motion=0.5))
+    _, events = run(scene, tmp_path, seed=5, lip_strength=1.5, lle_strength=0.25, controls=turned)
     assert events[0] == Started("drive", 41)
     assert [e.step for e in events if isinstance(e, Progress)] == list(range(1, 42))
     assert sum(isinstance(e, Picture) for e in events) == 1
     assert isinstance(events[-1], Finished)
-    assert StillStream.options == DriveOptions(seed=5, head_motion=0.5, lip_strength=1.5, lle_strength=0.25)
+    assert StillStream.options == DriveOptions(seed=5, lip_strength=1.5, lle_strength=0.25)
+    assert StillStream.controls == turned
+    assert StillStream.stances is None
 
 
 def test_a_failure_leaves_no_file(scene: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
