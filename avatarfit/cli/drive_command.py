@@ -60,6 +60,8 @@ class Drive:
     only adds its sound."""
     export_motion: MaybePath = None
     """Write the motion, too: .csv in Live Link Face's layout (ARKit's blendshapes), or .safetensors with landmarks."""
+    features: str = "log-mel"
+    """What the avatar's driver hears, as fit was told: log-mel, or the folder or hub's name of the same checkpoint."""
     background: str = "clip"
     """clip, a colour such as green or "#00b140", or a picture file."""
     report: MaybePath = None
@@ -91,7 +93,7 @@ class Drive:
                 avatar, self.audio, self.output, seed=self.seed, lip_strength=self.lip_strength,
                 lle_strength=self.lle_strength, controls=controls, pose_from=self.pose_from,
                 expression_from=self.expression_from, motion_file=self.motion, export_motion=self.export_motion,
-                background=background, on_event=on_event,
+                features=self.features, background=background, on_event=on_event,
             )  # fmt: skip
         if self.report is not None:
             import json

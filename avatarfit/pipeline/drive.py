@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from avatarfit.audio.named_encoder import BUILT_IN, named_encoder
 from avatarfit.compositing import Background, parse_background
 from avatarfit.contracts import AudioClip, InputError, Motion
 from avatarfit.contracts.events import Finished, Listener, Picture, Progress, Started, silent
@@ -25,6 +26,7 @@ from avatarfit.pipeline.motion_files import (
 )
 
 if TYPE_CHECKING:
+    from avatarfit.audio import SpeechEncoder
     from avatarfit.driving.control_values import Controls
     from avatarfit.model.avatar import Avatar
 
@@ -101,6 +103,7 @@ def drive_avatar(
     expression_from: str | Path = "habits",
     motion_file: str | Path | None = None,
     export_motion: str | Path | None = None,
+    features: str = BUILT_IN,
     background: str | Background = "clip",
     backend: str = "auto",
     on_event: Listener = silent,
@@ -122,6 +125,7 @@ def drive_avatar(
         expression_from: where eyes and brows come from, likewise.
         motion_file: a clip folder, Live Link Face CSV or landmarks file that all motion comes from, the mouth too.
         export_motion: a .csv (Live Link Face) or .safetensors (landmarks) file to write the motion to.
+        features: what the avatar's driver hears, as `fit` was told: "log-mel", or a checkpoint's folder or name.
         background: what stands behind: "clip" for the clip's own, a colour such as "green" or "#00b140", or a picture.
         backend: of the renderer.
 
@@ -136,10 +140,11 @@ def drive_avatar(
         behind = parse_background(background) if isinstance(background, str) else background
         plate = behind.at(avatar.plate)
     sound = None if sound_path is None else driving_sound(sound_path)
+    encoder = named_encoder(features)
     began = time.perf_counter()
     made, total = _motion(
-        avatar, sound, seed, {"lip_strength": lip_strength, "lle_strength": lle_strength}, controls, pose_from,
-        expression_from, motion_file,
+        avatar, sound, encoder, seed, {"lip_strength": lip_strength, "lle_strength": lle_strength}, controls,
+        pose_from, expression_from, motion_file,
     )  # fmt: skip
     pieces = _Timed(made)
     recorder = Recorder(pieces)
@@ -202,6 +207,7 @@ def check_request(
 def _motion(
     avatar: Avatar,
     sound: SoundBlocks | None,
+    encoder: SpeechEncoder,
     seed: int,
     options: dict[str, float | None],
     controls: Controls | None,
@@ -226,7 +232,7 @@ def _motion(
     asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     stream = DriverStream(
         avatar.driver, avatar.rig, sound.sample_rate_hz, avatar.frame_rate_hz, DriveOptions(seed=seed, **asked),
-        controls=turned, stances=stances,
+        encoder=encoder, controls=turned, stances=stances,
     )  # fmt: skip
     return drive_chunks(stream, sound), max(round(sound.duration_seconds * avatar.frame_rate_hz), 1)
 
