@@ -37,6 +37,9 @@ class MotionControls:
     def __init__(self, controls: Controls, rig: Rig, driver: DriverModel) -> None:
         self.controls = controls
         self._rig, self._driver = rig, driver
+        if not controls.neutral:
+            # What is worked out once must not hold up the first frame of a live session.
+            _ = self._lips_kept, self._rest
 
     @cached_property
     def space(self) -> FaceSpace:
