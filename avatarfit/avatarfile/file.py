@@ -17,7 +17,7 @@ import numpy as np
 from avatarfit.contracts import FileFormatError, InputError
 
 FORMAT = "avatarfit.avatar"
-VERSION = 2
+VERSION = 3
 _KEY = "avatarfit"
 
 

@@ -179,12 +179,12 @@ class DriverStream:
         weight = (position - low).astype(np.float32)[:, None]
         high = low + (weight[:, 0] > 0)
         hops, index = np.unique(np.concatenate([low, high]), return_inverse=True)
-        rest = self._model.mouth_rest
-        moved = self._speaking(hops)[:, None] * self.options.lip_strength * (self._predicted(hops) - rest)
-        below, above = moved[index[: len(low)]], moved[index[len(low) :]]
-        mouth = rest + below + weight * (above - below)
-        deviation = self._model.mouth_deviation_cm
-        return self._model.shapes(mouth * deviation, self.options.lle_strength) / deviation
+        options = self.options
+        mouths = self._model.mouth(
+            self._predicted(hops), self._speaking(hops), options.lip_strength, options.lle_strength
+        )
+        below, above = mouths[index[: len(low)]], mouths[index[len(low) :]]
+        return below + weight * (above - below)
 
     def _speaking(self, hops: np.ndarray) -> np.ndarray:
         """float32 [H]: voice activity, begun early, held, and eased on both sides."""
@@ -193,7 +193,7 @@ class DriverStream:
 
     @torch.no_grad()
     def _predicted(self, hops: np.ndarray) -> np.ndarray:
-        """What the network says at `hops` [H], rising: float32 [H, M]; each with its whole past."""
+        """What the network tells at `hops` [H], rising: float32 [H, M + 1]; each with its whole past."""
         network = self._model.network
         stride, past = network.config.stride_hops, network.config.past_tokens_total
         phases, phase = np.unique((hops - hops[0]) % stride, return_inverse=True)
@@ -235,7 +235,7 @@ def _check(model: DriverModel, rig: Rig, encoder: SpeechEncoder) -> None:
     if model.feature_name != feature_name(encoder):
         raise FileFormatError(
             f"This avatar's driver hears {model.feature_name}", feature_name(encoder),
-            "fit the avatar again with this version",
+            "give the features it was fitted with (--features), or fit the avatar again with this version",
         )  # fmt: skip
     if len(model.mouth_rest) != len(rig.mouth_deviation_cm):
         raise FileFormatError(

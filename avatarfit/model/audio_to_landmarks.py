@@ -1,10 +1,11 @@
-"""Speech features to mouth-and-jaw motion: the mean of small transformers and of a kernel regression.
+"""Speech features to mouth-and-jaw motion and closed lips: the mean of small transformers and of a kernel regression.
 
 They see at most `LOOK_AHEAD_HOPS` (90 ms) of features after the moment they speak of, all of it in the first
 convolutions, and a limited past; attention itself looks only backwards through a sliding window. So long sound runs in
 chunks of constant memory, and a chunk with its past in front gives what the whole would.
 
-Attention: Vaswani et al. 2017, pre-normalised; position: rotary (Su et al. 2021). Output: coefficients of the rig.
+Attention: Vaswani et al. 2017, pre-normalised; position: rotary (Su et al. 2021). Output: coefficients of the rig, and
+how surely the lips are closed, which a mean of mouths cannot tell: between open and closed it stands half open.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from avatarfit.audio import OTHER_COLUMNS
 from avatarfit.model import kernel_regression
 from avatarfit.model.kernel_regression import KernelRegression
 
@@ -23,6 +25,7 @@ LOOK_AHEAD_HOPS = 9
 """With the 20 ms that log-mel features and pitch look ahead, and up to 10 ms from a frame to the next hop: 120 ms."""
 PAST_HOPS = 23
 _MOST_LAYERS = 64
+_REACH_HOPS = 6.0
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,22 @@ class AudioToLandmarksConfig:
     """Hops of 10 ms from one prediction to the next."""
     width: int = 64
     """Channels of a token."""
-    layers: int = 2
+    layers: int = 1
     heads: int = 4
-    past_tokens: int = 12
+    past_tokens: int = 8
     """Tokens before itself that a token attends to, in each layer."""
     members: int = 3
     """Transformers whose predictions are averaged; each was trained from its own random start."""
     kernel_centres: int = 0
     """Moments of the clip in the kernel regression."""
-    kernel_share: float = 0.5
+    kernel_group: int = 4
+    """Neighbouring columns that the kernel regression averages: 4 for mel bands, 1 for columns of no order."""
+    kernel_share: float = 0.7
     """Weight of the kernel regression in the mean, 0 to 1; the transformers have the rest."""
+    kept_columns: int = 0
+    """The encoder's columns are turned onto so many axes of unit spread first; 0 leaves them as they are."""
+    lead_hops: float = 4.0
+    """The sound that tells most of a mouth comes so many hops after it."""
     dropout: float = 0.2
 
     def __post_init__(self) -> None:
@@ -54,8 +63,15 @@ class AudioToLandmarksConfig:
             raise ValueError(f"width {self.width} must be a multiple of twice the heads ({self.heads})")
         if min(self.stride_hops, self.layers, self.past_tokens, self.members) < 1:
             raise ValueError("stride_hops, layers, past_tokens and members must be at least 1")
+        if not 0 <= self.kept_columns <= max(self.feature_count - OTHER_COLUMNS, 0):
+            raise ValueError(f"{self.kept_columns} of {self.feature_count - OTHER_COLUMNS} columns cannot be kept")
         if self.layers > _MOST_LAYERS or self.members > _MOST_LAYERS:
             raise ValueError(f"layers and members must be at most {_MOST_LAYERS}")
+
+    @property
+    def seen_columns(self) -> int:
+        """Columns that the transformers and the kernel regression see."""
+        return self.kept_columns + OTHER_COLUMNS if self.kept_columns else self.feature_count
 
     @property
     def past_tokens_total(self) -> int:
@@ -68,19 +84,29 @@ class AudioToLandmarksConfig:
 
 
 class FrontEnd(nn.Module):
-    """Hops to tokens. Token t sees hops [t * stride - PAST_HOPS, t * stride + LOOK_AHEAD_HOPS]."""
+    """Hops to tokens. Token t sees hops [t * stride - PAST_HOPS, t * stride + LOOK_AHEAD_HOPS].
+
+    The farther a hop is from `lead_hops` after the token, the less it weighs: with a minute of speech nothing but
+    coincidence is learned from there.
+    """
+
+    taper: Tensor
 
     def __init__(self, config: AudioToLandmarksConfig) -> None:
         super().__init__()
         width, self.stride = config.width, config.stride_hops
         # Five taps, then fifteen of dilation 2: 4 + 28 hops, exactly PAST_HOPS + LOOK_AHEAD_HOPS.
-        self.near = nn.Conv1d(config.feature_count, width, 5)
+        self.near = nn.Conv1d(config.seen_columns, width, 5)
         self.far = nn.Conv1d(width, width, 15, stride=self.stride, dilation=2)
+        taps = torch.arange(-PAST_HOPS + 2, LOOK_AHEAD_HOPS - 1, 2, dtype=torch.float32)
+        bell = torch.exp(-0.5 * ((taps - config.lead_hops) / _REACH_HOPS).square())
+        self.register_buffer("taper", bell, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, PAST_HOPS + (T - 1) * stride + LOOK_AHEAD_HOPS + 1, D] -> [B, T, width]."""
         x = functional.gelu(self.near(x.transpose(1, 2)))
-        return self.far(x).transpose(1, 2)
+        weight = self.far.weight * self.taper
+        return functional.conv1d(x, weight, self.far.bias, self.stride, dilation=2).transpose(1, 2)
 
 
 class Layer(nn.Module):
@@ -117,28 +143,56 @@ class Member(nn.Module):
         self.front = FrontEnd(config)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
-        self.out = nn.Linear(config.width, config.mouth_count)
+        self.out = nn.Linear(config.width, config.mouth_count + 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Hops [B, H, D] -> [B, T, M]."""
+        """Hops [B, H, seen_columns] -> [B, T, M + 1]: coefficients, then the logit of closed lips."""
+        return self.out(self.trunk(x))
+
+    def trunk(self, x: Tensor) -> Tensor:
+        """Hops [B, H, seen_columns] -> [B, T, width]: all but what is one person's own."""
         x = self.front(x)
         rotation = _rotary(x.shape[1], self.config.width // self.config.heads, x.device)
         allowed = _sliding_window(x.shape[1], self.config.past_tokens, x.device)
         for layer in self.layers:
             x = layer(x, rotation, allowed)
-        return self.out(self.norm(x))
+        return self.norm(x)
 
 
 class AudioToLandmarks(nn.Module):
-    """Speech features -> mouth coefficients, `100 / stride_hops` times a second."""
+    """Speech features -> mouth coefficients and how surely the lips are closed, `100 / stride_hops` times a second.
+
+    Buffers:
+        offset: float [C], turn: float [C, kept_columns]: what brings an encoder's C columns onto the kept axes.
+    """
+
+    offset: Tensor
+    turn: Tensor
 
     def __init__(self, config: AudioToLandmarksConfig) -> None:
         super().__init__()
         self.config = config
         self.members = nn.ModuleList(Member(config) for _ in range(config.members))
-        self.kernel = KernelRegression(config.kernel_centres, config.feature_count, config.mouth_count)
+        self.kernel = KernelRegression(
+            config.kernel_centres, config.seen_columns, config.mouth_count + 1, config.kernel_group
+        )
+        columns = config.feature_count - OTHER_COLUMNS if config.kept_columns else 0
+        self.register_buffer("offset", torch.zeros(columns))
+        self.register_buffer("turn", torch.zeros(columns, config.kept_columns))
+
+    @property
+    def transformers(self) -> list[Member]:
+        """`members`, by their type."""
+        return [member for member in self.members if isinstance(member, Member)]
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Features [..., D] as transformers and kernel regression see them, [..., seen_columns]."""
+        if not self.config.kept_columns:
+            return x
+        count = len(self.offset)
+        return torch.cat([(x[..., :count] - self.offset) @ self.turn, x[..., count:]], dim=-1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions from hops with their surroundings.
@@ -148,12 +202,15 @@ class AudioToLandmarks(nn.Module):
                 PAST_HOPS + t * stride of it.
 
         Returns:
-            float [B, T, M]; the first `past_tokens_total` tokens lack some of their past when sound precedes `x`.
+            float [B, T, M + 1]: coefficients, then the probability of closed lips. The first `past_tokens_total`
+            tokens lack some of their past when sound precedes `x`.
         """
-        kernel_x = x[:, PAST_HOPS - kernel_regression.PAST_HOPS :]
-        kernel_x = kernel_x[:, : kernel_x.shape[1] - (LOOK_AHEAD_HOPS - kernel_regression.AHEAD_HOPS)]
+        x = self.seen(x)
         transformers = torch.stack([network(x) for network in self.members]).mean(0)
-        return torch.lerp(transformers, self.kernel(kernel_x, self.config.stride_hops), self.config.kernel_share)
+        transformers = torch.cat([transformers[..., :-1], transformers[..., -1:].sigmoid()], dim=-1)
+        votes = self.kernel(kernel_part(x), self.config.stride_hops)
+        votes = torch.cat([votes[..., :-1], votes[..., -1:].clamp(0, 1)], dim=-1)
+        return torch.lerp(transformers, votes, self.config.kernel_share)
 
     def token_count(self, features: np.ndarray) -> int:
         """Tokens of a recording of F hops: `ceil(F / stride)`, token t at hop t * stride."""
@@ -167,7 +224,7 @@ class AudioToLandmarks(nn.Module):
             features: float32 [F, D], hop 0 first. What lies beyond both ends equals the end's hop.
 
         Returns:
-            float32 [stop - start, M].
+            float32 [stop - start, M + 1].
         """
         self.eval()
         first, stride = max(start - self.config.past_tokens_total, 0), self.config.stride_hops
@@ -176,12 +233,17 @@ class AudioToLandmarks(nn.Module):
         return self(x[None])[0, start - first :].numpy()
 
     def predict(self, features: np.ndarray, chunk_tokens: int = 512) -> np.ndarray:
-        """float32 [token_count, M] for a whole recording; working memory depends on `chunk_tokens` only."""
+        """float32 [token_count, M + 1] for a whole recording; working memory depends on `chunk_tokens` only."""
         total = self.token_count(features)
         parts = [
             self.tokens(features, start, min(start + chunk_tokens, total)) for start in range(0, total, chunk_tokens)
         ]
-        return np.concatenate(parts) if parts else np.zeros((0, self.config.mouth_count), np.float32)
+        return np.concatenate(parts) if parts else np.zeros((0, self.config.mouth_count + 1), np.float32)
+
+
+def kernel_part(x: Tensor) -> Tensor:
+    """Of hops [B, H, D] that the transformers see, those that the kernel regression sees."""
+    return x[:, PAST_HOPS - kernel_regression.PAST_HOPS : x.shape[1] - LOOK_AHEAD_HOPS + kernel_regression.AHEAD_HOPS]
 
 
 def _rotary(count: int, channels: int, device: torch.device) -> Tensor:

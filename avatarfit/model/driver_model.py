@@ -14,6 +14,9 @@ from avatarfit.model.audio_to_landmarks import AudioToLandmarks, AudioToLandmark
 from avatarfit.model.habits import Habits
 from avatarfit.model.locally_linear import LocallyLinear
 
+# From which probability of closed lips on they begin to close, and are closed; chosen by cross-validation, so that lips
+# close as often as they do in life.
+_OPEN_BELOW, _CLOSED_ABOVE = 0.2, 0.5
 _HABIT_ARRAYS = tuple(f.name for f in fields(Habits) if f.name != "frame_rate_hz")
 
 
@@ -28,6 +31,7 @@ class DriverModel:
         habits: blinks, gaze, brows, head and torso.
         mouth_rest: float32 [M], the mouth when nobody speaks.
         mouth_deviation_cm: float32 [M], what turns coefficients into the coordinates of `shapes`.
+        closed: of `shapes` those with closed lips; None where there are none.
     """
 
     feature_name: str
@@ -36,6 +40,33 @@ class DriverModel:
     habits: Habits
     mouth_rest: np.ndarray
     mouth_deviation_cm: np.ndarray
+    closed: LocallyLinear | None = None
+
+    def mouth(
+        self, told: np.ndarray, speaking: np.ndarray, lip_strength: float = 1.0, lle_strength: float = 0.0
+    ) -> np.ndarray:
+        """The mouth from what the network tells; each row for itself.
+
+        Args:
+            told: float32 [T, M + 1], coefficients and the probability of closed lips.
+            speaking: float32 [T] in 0..1; at 0 the mouth rests.
+            lip_strength: size of the motion about rest.
+            lle_strength: how far shapes are pulled onto the clip's own, 0 to 1.
+
+        Returns:
+            float32 [T, M], coefficients. Where closed lips are sure, a shape of the clip's with closed lips, the
+            nearest by the locally linear embedding; what is between passes into it smoothly.
+        """
+        if not len(told):
+            return np.zeros((0, len(self.mouth_rest)), np.float32)
+        moved = self.mouth_rest + speaking[:, None] * lip_strength * (told[:, :-1] - self.mouth_rest)
+        shapes_cm = self.shapes(moved * self.mouth_deviation_cm, lle_strength)
+        sure = speaking * np.clip((told[:, -1] - _OPEN_BELOW) / (_CLOSED_ABOVE - _OPEN_BELOW), 0, 1)
+        if self.closed is not None and sure.any():
+            some = np.flatnonzero(sure)
+            share = (sure * sure * (3 - 2 * sure))[some, None]
+            shapes_cm[some] += share * (self.closed(shapes_cm[some]) - shapes_cm[some])
+        return (shapes_cm / self.mouth_deviation_cm).astype(np.float32)
 
     def config(self) -> dict[str, Any]:
         """JSON-able: everything that is not an array."""
@@ -52,6 +83,8 @@ class DriverModel:
         tensors = {f"network.{name}": value.numpy() for name, value in self.network.state_dict().items()}
         tensors |= {f"habits.{name}": getattr(self.habits, name) for name in _HABIT_ARRAYS}
         tensors["shapes_cm"] = self.shapes.shapes_cm
+        if self.closed is not None:
+            tensors["closed_cm"] = self.closed.shapes_cm
         tensors["mouth_rest"] = self.mouth_rest
         tensors["mouth_deviation_cm"] = self.mouth_deviation_cm
         return tensors
@@ -63,13 +96,15 @@ class DriverModel:
             ValueError: they do not.
         """
         count = self.network.config.mouth_count
+        closed = np.zeros((0, count), np.float32) if self.closed is None else self.closed.shapes_cm
         mouths = {count, self.shapes.shapes_cm.shape[1], *self.mouth_rest.shape, *self.mouth_deviation_cm.shape}
+        mouths.add(closed.shape[1])
         if mouths != {count}:
             raise ValueError(f"mouth coefficients number {sorted(mouths)}")
         frames = {len(getattr(self.habits, name)) for name in _HABIT_ARRAYS}
         if len(frames) != 1 or frames == {0} or not self.habits.frame_rate_hz > 0:
             raise ValueError(f"habits of {sorted(frames)} frames at {self.habits.frame_rate_hz} a second")
-        numbers = (self.shapes.shapes_cm, self.mouth_rest, self.mouth_deviation_cm, self.habits.table())
+        numbers = (self.shapes.shapes_cm, closed, self.mouth_rest, self.mouth_deviation_cm, self.habits.table())
         if not all(np.isfinite(array).all() for array in numbers):
             raise ValueError("an array holds NaN or infinity")
 
@@ -95,16 +130,18 @@ class DriverModel:
                 {name: torch.from_numpy(np.array(tensors[f"network.{name}"])) for name in network.state_dict()}
             )
             network.eval()
+            neighbours, ridge = int(config["neighbours"]), float(config["ridge"])
             model = cls(
                 str(config["features"]),
                 network,
-                LocallyLinear(np.asarray(tensors["shapes_cm"]), int(config["neighbours"]), float(config["ridge"])),
+                LocallyLinear(np.asarray(tensors["shapes_cm"]), neighbours, ridge),
                 Habits(
                     **{name: np.asarray(tensors[f"habits.{name}"]) for name in _HABIT_ARRAYS},
                     frame_rate_hz=float(config["frame_rate_hz"]),
                 ),
                 np.asarray(tensors["mouth_rest"], np.float32),
                 np.asarray(tensors["mouth_deviation_cm"], np.float32),
+                LocallyLinear(np.asarray(tensors["closed_cm"]), neighbours, ridge) if "closed_cm" in tensors else None,
             )
             model.check()
             return model

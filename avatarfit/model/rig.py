@@ -65,6 +65,15 @@ def lip_aperture_cm(landmarks_cm: np.ndarray) -> np.ndarray:
     return landmarks_cm[..., 14, 1] - landmarks_cm[..., 13, 1]
 
 
+def closed_gaps_cm(gaps_cm: np.ndarray) -> tuple[float, float]:
+    """Up to which gap lips are closed, and nearly closed, from those of the training frames, float [T].
+
+    The 15th percentile, and a tenth of the way from there to the 95th above it.
+    """
+    low, high = np.percentile(gaps_cm, [15, 95])
+    return float(low), float(low + 0.1 * (high - low))
+
+
 @dataclass(frozen=True)
 class Rig:
     """One person's rest shape and expression bases.

@@ -7,7 +7,8 @@ import pytest
 
 from avatarfit.evaluation import face_figures as face
 from avatarfit.evaluation.definitions import DEFINITIONS, direction, flat_figures, unit
-from avatarfit.evaluation.driven import closed_gaps_cm, closure, jitter_ratio
+from avatarfit.evaluation.driven import closure, jitter_ratio
+from avatarfit.model.rig import closed_gaps_cm
 from avatarfit.performer import Performer
 
 RATE = 25

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from avatarfit.audio import OTHER_COLUMNS
 from avatarfit.model import kernel_regression
 from avatarfit.model.audio_to_landmarks import (
     LOOK_AHEAD_HOPS,
@@ -92,6 +93,50 @@ def test_the_kernel_votes_for_what_it_has_heard_and_for_the_mean_far_away() -> N
     np.testing.assert_allclose(
         kernel(x[None] + 100, stride)[0].numpy(), np.tile(targets.mean(0).numpy(), (count, 1)), atol=1e-5
     )
+
+
+def test_what_stands_near_the_lead_weighs_most_in_the_kernels_window() -> None:
+    size, generator = kernel_regression.PAST_HOPS + kernel_regression.AHEAD_HOPS + 1, torch.Generator().manual_seed(2)
+    x = torch.randn(50, size, FEATURES, generator=generator)
+    kernel = KernelRegression(50, FEATURES, MOUTH)
+    kernel.solve(x, torch.randn(50, MOUTH, generator=generator), lead_hops=4)
+    centre = kernel.windows(x, 1)[:, 0]
+    assert float(centre.square().sum(1).mean()) < 1  # weights sum to one, of columns of unit spread
+    moved = {}
+    for tap in range(0, size, kernel_regression.STEP_HOPS):
+        other = x.clone()
+        other[:, tap] += 1
+        moved[tap - kernel_regression.PAST_HOPS] = float(
+            (kernel.windows(other, 1)[:, 0] - centre).square().sum(1).mean()
+        )
+    assert max(moved, key=lambda k: moved[k]) == 4
+    assert moved[-10] < 0.01 * moved[4]
+
+
+def test_closed_lips_are_told_as_a_probability() -> None:
+    net = network()
+    told = net.predict(5 * features(200))
+    assert told.shape == (50, MOUTH + 1)
+    assert (told[:, -1] >= 0).all()
+    assert (told[:, -1] <= 1).all()
+
+
+def test_columns_are_turned_onto_the_axes_that_are_kept() -> None:
+    config = AudioToLandmarksConfig(FEATURES, MOUTH, width=16, heads=2, members=1, kernel_group=1, kept_columns=3)
+    net = AudioToLandmarks(config).eval()
+    torch.nn.init.normal_(net.turn)
+    torch.nn.init.normal_(net.offset)
+    torch.nn.init.normal_(net.members[0].get_parameter("out.weight"))
+    x = torch.from_numpy(features(90))
+    seen = net.seen(x)
+    assert seen.shape == (90, 3 + OTHER_COLUMNS)
+    np.testing.assert_allclose(seen[:, 3:], x[:, 8:])
+    across = torch.linalg.svd(net.turn.T)[2][3:]  # axes that are not kept
+    other = x.clone()
+    other[:, :8] += 10 * across[0]
+    np.testing.assert_allclose(net.predict(other.numpy()), net.predict(x.numpy()), atol=1e-3)
+    with pytest.raises(ValueError, match="9 of 8 columns cannot be kept"):
+        AudioToLandmarksConfig(FEATURES, MOUTH, kept_columns=9)
 
 
 def test_a_config_that_cannot_be_is_refused() -> None:
