@@ -41,6 +41,8 @@ class Evaluate:
     """last or blocks, to insist on which frames were held out; if not given, those that the avatar has not seen."""
     syncnet: MaybePath = None
     """The weights of SyncNet (syncnet_v2.model), for Sync-C and Sync-D."""
+    features: str = "log-mel"
+    """What the avatar's driver hears, as fit was told: log-mel, or the folder or hub's name of the same checkpoint."""
 
     def run(self) -> int:
         """Evaluate; the exit code."""
@@ -66,7 +68,7 @@ class Evaluate:
         with Listeners() as on_event:
             result = evaluate_avatar(
                 avatar, clip, frames_limit=self.frames, pictures_dir=self.pictures, report_dir=self.report,
-                split=self.split, syncnet=self.syncnet, on_event=on_event,
+                split=self.split, syncnet=self.syncnet, features=self.features, on_event=on_event,
             )  # fmt: skip
         if self.json is not None:
             import json

@@ -48,6 +48,9 @@ class Fit:
     """Seconds by which the clip's sound comes late, to move it back; auto: as measured, where that is sure."""
     split: Literal["last", "blocks"] = "last"
     """Which eleventh of the clip is kept out of the fit for evaluate: the last, or six blocks spread over the clip."""
+    features: str = "log-mel"
+    """What the driver hears: log-mel, or the folder or the hub's name of a HuBERT, wav2vec2 or Whisper checkpoint, such
+    as facebook/hubert-base-ls960. drive and evaluate then need the same. These networks are not for live use."""
 
     def run(self) -> int:
         """Fit; the exit code."""
@@ -82,7 +85,8 @@ class Fit:
             fit(
                 self.clip, self.output, size=self.size, minutes=self.minutes, steps=self.steps, preset=self.preset,
                 work_dir=work, seed=self.seed, resume=self.resume, frame_rate_hz=self.fps, face=self.face,
-                landmarker=self.landmarker, audio_offset=audio_offset, split=self.split, on_event=on_event,
+                landmarker=self.landmarker, audio_offset=audio_offset, split=self.split, features=self.features,
+                on_event=on_event,
             )  # fmt: skip
         print(f"{self.output} is ready; make it speak: avatarfit drive {self.output} --audio speech.wav -o talking.mp4")
         return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from avatarfit.audio import LOG_MEL, SpeechEncoder
 from avatarfit.audio.log_mel import HOP_SECONDS
 from avatarfit.contracts import AudioClip, Camera, FaceMotion, HeadPose
 from avatarfit.evaluation.face_figures import MOUTH_20, correlation, lmd_px
@@ -21,16 +22,19 @@ LEAD_SECONDS = 5.0
 HIGH_HZ = 6.0
 """Lips hardly move faster on purpose: syllables come at 2 to 7 a second."""
 _FILTER_ORDER, _FEWEST_FRAMES = 4, 30
-_MUTED_SECONDS, _PLACES, _MOVED = 0.3, 3, 0.25
+_MUTED_SECONDS, _PLACES, _MOVED = 0.3, 3, 1e-3
 
 
-def driven_mouth(avatar: Avatar, sound: AudioClip, pts_seconds: np.ndarray) -> np.ndarray:
+def driven_mouth(
+    avatar: Avatar, sound: AudioClip, pts_seconds: np.ndarray, encoder: SpeechEncoder = LOG_MEL
+) -> np.ndarray:
     """The driver's mouth at times of one stretch: float32 [T, M], the rig's coefficients.
 
     Args:
         avatar: with its driver; the driver's own defaults are used.
         sound: of the clip, on the clock of `pts_seconds`.
         pts_seconds: float [T], rising.
+        encoder: of the features that the driver was fitted with.
 
     Raises:
         SoundError: there is no sound at that time.
@@ -38,7 +42,8 @@ def driven_mouth(avatar: Avatar, sound: AudioClip, pts_seconds: np.ndarray) -> n
     """
     from avatarfit.driving.driver import drive
 
-    motion = drive(avatar.driver, avatar.rig, heard(sound, pts_seconds, avatar.frame_rate_hz), avatar.frame_rate_hz)
+    stretch = heard(sound, pts_seconds, avatar.frame_rate_hz)
+    motion = drive(avatar.driver, avatar.rig, stretch, avatar.frame_rate_hz, encoder=encoder)
     columns = [np.interp(pts_seconds, motion.pts_seconds, column) for column in motion.face.mouth.T]
     return np.stack(columns, axis=1).astype(np.float32)
 
@@ -72,7 +77,7 @@ def mouth_figures(
         head: the true poses; `camera` of the avatar.
         truth_px: float [T, 478, 2], the clip's landmarks at the camera's size.
         truth_cm: float [T, 478, 3], the clip's landmarks in the head's frame.
-        closed_cm: of `closed_gaps_cm`.
+        closed_cm: of `model.rig.closed_gaps_cm`.
         sound: None leaves silence leakage out.
     """
     mine_cm = rig.landmarks_cm(FaceMotion(mouth, face.upper, face.eyes))
@@ -103,15 +108,6 @@ def closure(truth_cm: np.ndarray, driven_cm: np.ndarray, low_cm: float, high_cm:
     }
 
 
-def closed_gaps_cm(gaps_cm: np.ndarray) -> tuple[float, float]:
-    """Up to which gap lips are closed, and nearly closed, from those of the training frames, float [T].
-
-    The 15th percentile, and a tenth of the way from there to the 95th above it.
-    """
-    low, high = np.percentile(gaps_cm, [15, 95])
-    return float(low), float(low + 0.1 * (high - low))
-
-
 def jitter_ratio(mine_cm: np.ndarray, truth_cm: np.ndarray, pts_seconds: np.ndarray) -> float | None:
     """Motion of the mouth's 20 points above 6 Hz, root mean square, over the truth's: near 1 is best.
 
@@ -136,24 +132,27 @@ def jitter_ratio(mine_cm: np.ndarray, truth_cm: np.ndarray, pts_seconds: np.ndar
     return energy[0] / energy[1] if energy[1] > 1e-9 else None
 
 
-def latency(avatar: Avatar, sound: AudioClip, pts_seconds: np.ndarray, picture_ms: float) -> dict[str, float]:
+def latency(
+    avatar: Avatar, sound: AudioClip, pts_seconds: np.ndarray, picture_ms: float, encoder: SpeechEncoder = LOG_MEL
+) -> dict[str, float]:
     """How long after a sound its frame can be shown, milliseconds, in parts; lower is better.
 
     look_ahead_ms is measured, not read off the network's sizes: the loudest 0.3 s of each third of the sound are
-    muted, one after the other, and it is the middle of the times before them at which the mouth already differs
-    by a quarter of the most that the muting changes. (Fainter changes reach everywhere, for the driver levels a
-    recording by the whole of it.) network_ms is what of it the network itself hears ahead. motion_ms and
+    muted, one after the other, and it is the longest time before them at which the mouth already differs by a
+    thousandth of the most that the muting changes. It falls on a frame, and so up to a frame short of
+    what the driver waits for (`DriverStream.look_ahead_seconds`). network_ms is what of it the network itself hears ahead. motion_ms and
     picture_ms are times a frame on this machine; total_ms is look_ahead_ms and these two.
 
     Args:
         picture_ms: from motion to picture, a frame, as measured while rendering.
+        encoder: of the features that the driver was fitted with.
     """
     from avatarfit.driving.driver import drive
     from avatarfit.model.audio_to_landmarks import LOOK_AHEAD_HOPS
 
     clip = heard(sound, pts_seconds, avatar.frame_rate_hz)
     began = time.perf_counter()
-    usual = drive(avatar.driver, avatar.rig, clip, avatar.frame_rate_hz)
+    usual = drive(avatar.driver, avatar.rig, clip, avatar.frame_rate_hz, encoder=encoder)
     motion_ms = 1000 * (time.perf_counter() - began) / len(usual)
     ahead = []
     length = round(_MUTED_SECONDS * clip.sample_rate_hz)
@@ -165,13 +164,13 @@ def latency(avatar: Avatar, sound: AudioClip, pts_seconds: np.ndarray, picture_m
         samples = clip.samples.copy()
         samples[first : first + length] = 0
         muted = AudioClip(samples, clip.sample_rate_hz, clip.start_seconds)
-        other = drive(avatar.driver, avatar.rig, muted, avatar.frame_rate_hz)
+        other = drive(avatar.driver, avatar.rig, muted, avatar.frame_rate_hz, encoder=encoder)
         change = np.abs(other.face.mouth - usual.face.mouth).max(axis=1)
         if change.max() > 0:
             seen = usual.pts_seconds[np.argmax(change > _MOVED * change.max())]
             ahead.append(max(1000 * (clip.start_seconds + first / clip.sample_rate_hz - float(seen)), 0.0))
     parts = {
-        "look_ahead_ms": float(np.median(ahead)) if ahead else 0.0,
+        "look_ahead_ms": max(ahead, default=0.0),
         "motion_ms": motion_ms,
         "picture_ms": picture_ms,
     }

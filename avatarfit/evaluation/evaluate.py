@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from avatarfit.audio.named_encoder import BUILT_IN, named_encoder
 from avatarfit.compositing import composite, to_uint8
 from avatarfit.contracts import AvatarfitError, InputError, Motion, SoundError
 from avatarfit.contracts.events import Finished, Listener, Note, Progress, Started, silent
@@ -19,7 +20,7 @@ from avatarfit.evaluation.baselines import MeanPicture, motion_features, nearest
 from avatarfit.evaluation.clip_view import ClipView, check_same_landmarks, evenly, measured_motion
 from avatarfit.evaluation.composites import COMPOSITES, composed
 from avatarfit.evaluation.definitions import definitions
-from avatarfit.evaluation.driven import closed_gaps_cm, driven_mouth, latency, mouth_figures
+from avatarfit.evaluation.driven import driven_mouth, latency, mouth_figures
 from avatarfit.evaluation.lip_sound import Sound
 from avatarfit.evaluation.metrics import ms_ssim_scales
 from avatarfit.evaluation.motion_pass import MotionFigures, MotionPass
@@ -28,10 +29,11 @@ from avatarfit.evaluation.pictures import PictureLog
 from avatarfit.evaluation.regions import mouth_box
 from avatarfit.evaluation.scores import Scores, Truth
 from avatarfit.evaluation.split import Split, runs, split_of
-from avatarfit.model.rig import lip_aperture_cm
+from avatarfit.model.rig import closed_gaps_cm, lip_aperture_cm
 from avatarfit.model.torso_follower import TorsoFollower
 
 if TYPE_CHECKING:
+    from avatarfit.audio import SpeechEncoder
     from avatarfit.capture.clip_folder import ClipFolder
     from avatarfit.model.avatar import Avatar
     from avatarfit.rendering.gaussian_renderer import GaussianRenderer
@@ -59,6 +61,7 @@ class _Judgement:
     scores: dict[str, Scores]
     log: PictureLog
     on_event: Listener
+    encoder: SpeechEncoder
     notes: list[str] = field(default_factory=list)
     picture_seconds: list[float] = field(default_factory=list)
 
@@ -80,6 +83,7 @@ def evaluate_avatar(
     split: str | None = None,
     syncnet: str | Path | None = None,
     pictures_only: bool = False,
+    features: str = BUILT_IN,
     backend: str = "auto",
     on_event: Listener = silent,
 ) -> dict[str, Any]:
@@ -98,6 +102,7 @@ def evaluate_avatar(
         split: "last" or "blocks" to insist on one; None takes what the avatar was fitted with.
         syncnet: weights of SyncNet, for Sync-C and Sync-D; None leaves them out.
         pictures_only: leave out all that is tracked, heard or driven.
+        features: what the driver hears, as `fit` was told: "log-mel", or a checkpoint's folder or name.
         backend: of the renderer.
 
     Returns:
@@ -115,6 +120,7 @@ def evaluate_avatar(
     from avatarfit.rendering.gaussian_renderer import GaussianRenderer
 
     began = time.perf_counter()
+    encoder = named_encoder(features)
     view = ClipView(clip, avatar.camera)
     check_same_landmarks(avatar, clip)
     total = len(clip)
@@ -139,7 +145,7 @@ def evaluate_avatar(
     job = _Judgement(
         avatar, clip, view, chosen, motion, renderer, _with_guessed_torso(motion, chosen), guesser, held_out,
         [] if pictures_only else evenly(chosen, True, None)[:frames_limit], train, scores,
-        PictureLog(pictures_dir, held_out, keep=report_dir is not None), on_event, [said],
+        PictureLog(pictures_dir, held_out, keep=report_dir is not None), on_event, encoder, [said],
     )  # fmt: skip
     on_event(Started(STAGE, total))
     report = None if report_dir is None else Path(report_dir)
@@ -244,12 +250,11 @@ def _driven(job: _Judgement, sound: Sound) -> dict[str, Any]:
     avatar, clip, frames = job.avatar, job.clip, job.consecutive
     stretches = runs(frames)
     try:
-        mouth = np.concatenate([
-            driven_mouth(avatar, sound.clip, clip.pts_seconds[part.start : part.stop]) for part in stretches
-        ])  # fmt: skip
-        longest = max(stretches, key=len)
+        times = [clip.pts_seconds[part.start : part.stop] for part in stretches]
+        mouth = np.concatenate([driven_mouth(avatar, sound.clip, pts, job.encoder) for pts in times])
+        longest = max(times, key=len)
         picture_ms = 1000 * float(np.median(job.picture_seconds))
-        delay = latency(avatar, sound.clip, clip.pts_seconds[longest.start : longest.stop], picture_ms)
+        delay = latency(avatar, sound.clip, longest, picture_ms, job.encoder)
     except AvatarfitError as cause:
         job.notes.append(f"the driven figures are absent: {cause}")
         return {}

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from avatarfit import __version__
+from avatarfit.audio.named_encoder import BUILT_IN, named_encoder
 from avatarfit.capture import ClipFolder, capture_clip
 from avatarfit.capture.report import report_is_current, write_report
 from avatarfit.contracts import InputError, SoundError
 from avatarfit.contracts.events import Listener, Note, silent
 from avatarfit.evaluation.split import LAST, split_into
+from avatarfit.fitting.driver_prior import DriverPrior
+from avatarfit.fitting.driver_prior_trainer import Speaker, fit_prior
 from avatarfit.fitting.driver_trainer import fit_driver
 from avatarfit.fitting.frame_store import FrameStore
 from avatarfit.fitting.gaussian_trainer import GaussianTrainer
@@ -40,6 +45,8 @@ def fit(
     landmarker: Path | str = "auto",
     audio_offset: float | str = 0.0,
     split: str = LAST,
+    features: str = BUILT_IN,
+    driver_prior: Path | None = None,
     on_event: Listener = silent,
 ) -> Avatar:
     """Makes an avatar of the person in a clip and writes it to `output`.
@@ -56,6 +63,8 @@ def fit(
         resume: go on from the checkpoint in the work folder.
         frame_rate_hz, face, landmarker, audio_offset: as `capture_clip` takes them; a clip folder has its own.
         split: which eleventh is held out: "last", or "blocks" spread over the clip (evaluation.split.split_into).
+        features: what the driver hears: "log-mel", or a HuBERT, wav2vec2 or Whisper checkpoint's folder or name.
+        driver_prior: a file of `fit_driver_prior`, with which the driver begins.
 
     Raises:
         AvatarfitError: of the kinds that name what is wrong with the input.
@@ -70,8 +79,10 @@ def fit(
     settings = (load_preset(preset) if isinstance(preset, str) else preset).with_choices(
         size=size, minutes=minutes, steps=steps, seed=seed
     )
+    prior = None if driver_prior is None else DriverPrior.load(Path(driver_prior))
     work = Path(work_dir) if work_dir is not None else output.with_suffix(".work")
     work.mkdir(parents=True, exist_ok=True)
+    encoder = named_encoder(features, cache=work / "features")
 
     if clip.is_dir():
         folder = ClipFolder.open(clip)
@@ -95,8 +106,8 @@ def fit(
         rig = Rig.fit(landmarks_cm)
         motion = replace(motion, face=rig.encode(landmarks_cm))
     driver = fit_driver(
-        rig, motion, landmarks_cm, folder.audio(), folder.frame_rate_hz,
-        seconds_budget=settings.driver_seconds, steps=settings.driver_steps, seed=seed, on_event=on_event,
+        rig, motion, landmarks_cm, folder.audio(), folder.frame_rate_hz, encoder=encoder,
+        prior=prior, seconds_budget=settings.driver_seconds, steps=settings.driver_steps, seed=seed, on_event=on_event,
     )  # fmt: skip
     frames = FrameStore.build(folder, settings.size, work / f"frames-{settings.size}", on_event)
     camera = frames.camera
@@ -123,6 +134,39 @@ def fit(
     avatar.save(output)
     on_event(Note("fit", f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB, {_digest(gaussians)})"))
     return avatar
+
+
+def fit_driver_prior(
+    clips: Sequence[Path],
+    output: Path,
+    *,
+    features: str = BUILT_IN,
+    steps: int | None = None,
+    seed: int = 0,
+    on_event: Listener = silent,
+) -> DriverPrior:
+    """Learns from clip folders what people's lips have in common and writes it to `output`.
+
+    The last eleventh of each clip is left out, so that an avatar of one of them can still be evaluated.
+
+    Raises:
+        AvatarfitError: of the kinds that name what is wrong with the input.
+    """
+    encoder = named_encoder(features)
+    speakers = []
+    for path in clips:
+        folder = ClipFolder.open(path)
+        if folder.manifest["source"]["audio"] is None:
+            raise SoundError(f"{path} has no sound", "clips in which people speak", "leave it out")
+        train = np.arange(folder.train_count)
+        speakers.append(
+            Speaker(
+                folder.rig(), folder.motion()[train], folder.landmarks_cm[train], folder.audio(), folder.frame_rate_hz
+            )
+        )
+    prior = fit_prior(speakers, encoder=encoder, steps=steps, seed=seed, on_event=on_event)
+    prior.save(output)
+    return prior
 
 
 def _digest(gaussians: GaussianAvatar) -> str:

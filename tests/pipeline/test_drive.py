@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from avatarfit.audio import LOG_MEL, SpeechEncoder
 from avatarfit.contracts import AudioClip, Camera, FaceMotion, HeadPose, InputError, Motion, TorsoMotion
 from avatarfit.contracts.events import Event, Finished, Picture, Progress, Started
 from avatarfit.driving import Controls, DriveOptions, Settings
@@ -38,15 +39,17 @@ class StillStream:
     """Frames that do not move, one push late."""
 
     options: DriveOptions
+    encoder: SpeechEncoder
     controls: Controls
     stances: object
 
     def __init__(
         self, _driver: object, _rig: object, rate: int, frame_rate_hz: float, options: DriveOptions, *,
-        controls: Controls, stances: object,
+        encoder: SpeechEncoder, controls: Controls, stances: object,
     ) -> None:  # fmt: skip
         self.rate, self.frame_rate, self.samples, self.sent = rate, frame_rate_hz, 0, 0
         StillStream.options, StillStream.controls, StillStream.stances = options, controls, stances
+        StillStream.encoder = encoder
 
     def push(self, samples: np.ndarray) -> Motion:
         known = self._frames()
@@ -89,6 +92,13 @@ def run(scene: SimpleNamespace, folder: Path, **options) -> tuple[DriveReport, l
     events: list[Event] = []
     report = drive_avatar(scene, folder / "speech.wav", folder / "out.mp4", on_event=events.append, **options)
     return report, events
+
+
+def test_features_are_those_that_were_asked_for(scene: SimpleNamespace, tmp_path: Path) -> None:
+    run(scene, tmp_path)
+    assert StillStream.encoder is LOG_MEL
+    with pytest.raises(InputError, match="There is no folder /nowhere"):
+        run(scene, tmp_path, features="/nowhere")
 
 
 def test_length_rate_and_sound(scene: SimpleNamespace, tmp_path: Path) -> None:
