@@ -26,7 +26,8 @@ class Fit:
     size: MaybeInt = None
     """Width of the avatar's picture in pixels; more is sharper and slower. The preset's own if not given (cpu: 256)."""
     minutes: MaybeFloat = None
-    """How long to fit the picture; more is better, up to about ten. The preset's own if not given."""
+    """How long to fit the picture. A few are enough: more sharpen what the clip shows, not what it does not. The preset's
+    own if not given."""
     steps: MaybeInt = None
     """Number of optimisation steps instead of minutes: gives the same avatar every time."""
     seed: int = 0
@@ -51,6 +52,9 @@ class Fit:
     features: str = "log-mel"
     """What the driver hears: log-mel, or the folder or the hub's name of a HuBERT, wav2vec2 or Whisper checkpoint, such
     as facebook/hubert-base-ls960. drive and evaluate then need the same. These networks are not for live use."""
+
+    driver_prior: MaybePath = None
+    """A file of `avatarfit fit-driver`, what many people's drivers have in common; this person's begins with it."""
 
     def run(self) -> int:
         """Fit; the exit code."""
@@ -86,6 +90,7 @@ class Fit:
                 self.clip, self.output, size=self.size, minutes=self.minutes, steps=self.steps, preset=self.preset,
                 work_dir=work, seed=self.seed, resume=self.resume, frame_rate_hz=self.fps, face=self.face,
                 landmarker=self.landmarker, audio_offset=audio_offset, split=self.split, features=self.features,
+                driver_prior=self.driver_prior,
                 on_event=on_event,
             )  # fmt: skip
         print(f"{self.output} is ready; make it speak: avatarfit drive {self.output} --audio speech.wav -o talking.mp4")

@@ -22,6 +22,7 @@ from avatarfit.cli.evaluate_command import Evaluate
 from avatarfit.cli.fetch_command import Fetch
 from avatarfit.cli.fit_commands import Capture, Fit
 from avatarfit.cli.look_commands import Doctor, Inspect
+from avatarfit.cli.prior_command import FitDriver
 
 _DESCRIPTION = """From a clip of one person to a digital human that speaks.
 
@@ -37,6 +38,7 @@ Command = (
     | Annotated[Drive, tyro.conf.subcommand("drive")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[FitDriver, tyro.conf.subcommand("fit-driver")]
     | Annotated[Capture, tyro.conf.subcommand("capture")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[ExportClip, tyro.conf.subcommand("export-clip")]
