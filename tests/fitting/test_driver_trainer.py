@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter1d
 
-from avatarfit.audio import SAMPLE_RATE_HZ
-from avatarfit.contracts import AudioClip, HeadPose, Motion, SoundError, TorsoMotion
+from avatarfit.audio import FEATURE_NAME, SAMPLE_RATE_HZ
+from avatarfit.contracts import AudioClip, FileFormatError, HeadPose, InputError, Motion, SoundError, TorsoMotion
 from avatarfit.contracts.events import Event, Finished, Note, Progress, Started
 from avatarfit.driving import drive
+from avatarfit.fitting.driver_prior import DriverPrior
+from avatarfit.fitting.driver_prior_trainer import Speaker, fit_prior
 from avatarfit.fitting.driver_schooling import Schooling
 from avatarfit.fitting.driver_trainer import DriverTrainingConfig, fit_driver
 from avatarfit.fitting.speech_augmentation import Voice
@@ -117,8 +123,6 @@ def test_it_says_what_it_does(fitted: tuple[DriverModel, Rig, list[Event]]) -> N
 
 
 def test_the_same_seed_fits_the_same_and_leaves_torchs_own_seed_alone() -> None:
-    import torch
-
     motion, landmarks, sound, _ = person(6.0)
     rig = Rig.fit(landmarks, 6, 4)
     before = torch.get_rng_state().clone()
@@ -175,3 +179,60 @@ def test_sound_that_cannot_teach_is_refused() -> None:
         fit_driver(rig, motion, landmarks, AudioClip(sound.samples, 16000, 60.0), RATE, config=QUICK)
     with pytest.raises(ValueError, match="wanted as many, at least 2"):
         fit_driver(rig, motion, landmarks[:-1], sound, RATE, config=QUICK)
+
+
+PLAIN = replace(QUICK, schooling=Schooling(steps=40, batch=4, window_tokens=32), voices=(), lead_hops=0.0)
+
+
+def speaker(seconds: float, seed: int, columns: int) -> Speaker:
+    motion, landmarks, sound, _ = person(seconds, seed)
+    rig = Rig.fit(landmarks, columns, 4)
+    return Speaker(rig, replace(motion, face=rig.encode(landmarks)), landmarks, sound, RATE)
+
+
+@pytest.fixture(scope="module")
+def prior() -> DriverPrior:
+    return fit_prior([speaker(14.0, 1, 6), speaker(10.0, 2, 5)], config=PLAIN)
+
+
+def test_it_is_read_as_it_was_written(prior: DriverPrior, tmp_path: Path) -> None:
+    prior.save(tmp_path / "two.driver")
+    again = DriverPrior.load(tmp_path / "two.driver")
+    assert (again.people, again.feature_name, again.sizes) == (2, FEATURE_NAME, prior.sizes)
+    assert again.seconds == prior.seconds > 5
+    for a, b in zip(again.trunks, prior.trunks, strict=True):
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_what_is_one_persons_own_is_not_in_it(prior: DriverPrior) -> None:
+    assert not any(name.startswith("out.") for trunk in prior.trunks for name in trunk)
+
+
+def test_a_fit_that_begins_with_it_knows_more_before_its_first_step(prior: DriverPrior) -> None:
+    one = speaker(10.0, 3, 6)
+    _, _, sound, aperture = person(8.0, 7)
+    got = []
+    for start in (None, prior):
+        model = fit_driver(
+            one.rig, one.motion, one.landmarks_cm, one.sound, RATE, prior=start, steps=0,
+            config=replace(PLAIN, kernel_share=0.0),
+        )  # fmt: skip
+        got.append(np.square(heard(model, one.rig, sound) - aperture).mean())
+    assert got[1] < 0.6 * got[0]
+
+
+def test_other_features_and_other_files_are_refused(prior: DriverPrior, tmp_path: Path) -> None:
+    one = speaker(6.0, 3, 6)
+    with pytest.raises(FileFormatError, match="prior hears others"):
+        fit_driver(
+            one.rig, one.motion, one.landmarks_cm, one.sound, RATE, config=PLAIN,
+            prior=replace(prior, feature_name="others"),
+        )  # fmt: skip
+    with pytest.raises(InputError, match="there is no file"):
+        DriverPrior.load(tmp_path / "none.driver")
+    (tmp_path / "bad.driver").write_bytes(b"\x08" + bytes(40))
+    with pytest.raises(FileFormatError, match="is no driver's prior"):
+        DriverPrior.load(tmp_path / "bad.driver")
+    with pytest.raises(InputError, match="no clip came"):
+        fit_prior([], config=PLAIN)
