@@ -191,7 +191,7 @@ class DriverStream:
         activity = self._at(hops[:, None] + np.arange(-len(_GATE) + LOOK_AHEAD_HOPS + 1, LOOK_AHEAD_HOPS + 1))[..., -1]
         return (activity * _GATE).max(axis=1)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _predicted(self, hops: np.ndarray) -> np.ndarray:
         """What the network tells at `hops` [H], rising: float32 [H, M + 1]; each with its whole past."""
         network = self._model.network

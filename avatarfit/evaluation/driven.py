@@ -139,9 +139,9 @@ def latency(
 
     look_ahead_ms is measured, not read off the network's sizes: the loudest 0.3 s of each third of the sound are
     muted, one after the other, and it is the longest time before them at which the mouth already differs by a
-    thousandth of the most that the muting changes. It falls on a frame, and so up to a frame short of
-    what the driver waits for (`DriverStream.look_ahead_seconds`). network_ms is what of it the network itself hears ahead. motion_ms and
-    picture_ms are times a frame on this machine; total_ms is look_ahead_ms and these two.
+    thousandth of the most that the muting changes. It falls on a frame, and so up to a frame short of what the
+    driver waits for (`DriverStream.look_ahead_seconds`). network_ms is what of it the network itself hears ahead.
+    motion_ms and picture_ms are times a frame on this machine; total_ms is look_ahead_ms and these two.
 
     Args:
         picture_ms: from motion to picture, a frame, as measured while rendering.
