@@ -23,7 +23,7 @@ from avatarfit.contracts import AudioClip, Motion, SoundError
 from avatarfit.fitting.fresh_starts import fresh_starts
 from avatarfit.fitting.speech_augmentation import Voice, as_voice
 from avatarfit.media import resample
-from avatarfit.model.audio_to_landmarks import LOOK_AHEAD_HOPS, PAST_HOPS, AudioToLandmarks
+from avatarfit.model.audio_to_landmarks import LOOK_AHEAD_HOPS, PAST_HOPS, AudioToLandmarks, without_pitch
 from avatarfit.model.rig import closed_gaps_cm, lip_aperture_cm
 
 _BREATH_HZ = 1_000.0
@@ -64,10 +64,12 @@ class Columns:
 
     Attributes:
         offset: float32 [C]. turn: float32 [C, K].
+        hear_pitch: without, pitch and voicing count as 0.
     """
 
     offset: np.ndarray
     turn: np.ndarray
+    hear_pitch: bool = True
 
     @property
     def kept(self) -> int:
@@ -93,6 +95,8 @@ class Columns:
 
     def seen(self, values: np.ndarray) -> np.ndarray:
         """Features [F, C + 4] as the network sees them."""
+        if not self.hear_pitch:
+            values = without_pitch(torch.from_numpy(values)).numpy()
         if not self.kept:
             return values
         count = len(self.offset)
@@ -207,7 +211,7 @@ def mouths(motion: Motion, landmarks_cm: np.ndarray, sound: AudioClip, features:
 def resting_mouth(motion: Motion, landmarks_cm: np.ndarray, features: SpeechFeatures) -> np.ndarray:
     """float32 [M]: the median mouth of quiet frames with closed lips; of all with closed lips if few are quiet."""
     aperture = lip_aperture_cm(landmarks_cm)
-    closed = aperture <= np.percentile(aperture, 25)
+    closed = aperture <= closed_gaps_cm(aperture)[0]
     quiet = closed & (features.at(features.activity, motion.pts_seconds) < 0.3)
     return np.median(motion.face.mouth[quiet if quiet.sum() >= _FEWEST else closed], axis=0).astype(np.float32)
 

@@ -44,6 +44,8 @@ class DriverTrainingConfig:
     """Weight of the kernel regression in the mean."""
     kernel_centres: int = 3000
     """Most moments the kernel regression keeps."""
+    hear_pitch: bool = True
+    """Whether pitch and voicing are heard."""
     lead_hops: float | None = None
     """How much later than the mouth the sound comes that tells most of it; None finds out."""
     prior_rate: float = 0.3
@@ -96,10 +98,11 @@ def fit_driver(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         columns = Columns.of(heard.own[0].values, encoder) if prior is None else prior.columns
+        columns = replace(columns, hear_pitch=config.hear_pitch)
         sizes = AudioToLandmarksConfig(
             encoder.column_count + OTHER_COLUMNS, motion.face.mouth.shape[1], heard.stride_hops,
             members=config.members, kernel_group=1 if columns.kept else KERNEL_GROUP, kernel_share=config.kernel_share,
-            kept_columns=columns.kept,
+            kept_columns=columns.kept, hear_pitch=columns.hear_pitch,
         )  # fmt: skip
         own, others = heard.lessons(columns)
         loss = DriverLoss(rig, config.loss, own[0])

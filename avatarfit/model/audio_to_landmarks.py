@@ -54,6 +54,8 @@ class AudioToLandmarksConfig:
     """Weight of the kernel regression in the mean, 0 to 1; the transformers have the rest."""
     kept_columns: int = 0
     """The encoder's columns are turned onto so many axes of unit spread first; 0 leaves them as they are."""
+    hear_pitch: bool = True
+    """Without, pitch and voicing count as 0."""
     lead_hops: float = 4.0
     """The sound that tells most of a mouth comes so many hops after it."""
     dropout: float = 0.2
@@ -189,6 +191,8 @@ class AudioToLandmarks(nn.Module):
 
     def seen(self, x: Tensor) -> Tensor:
         """Features [..., D] as transformers and kernel regression see them, [..., seen_columns]."""
+        if not self.config.hear_pitch:
+            x = without_pitch(x)
         if not self.config.kept_columns:
             return x
         count = len(self.offset)
@@ -239,6 +243,11 @@ class AudioToLandmarks(nn.Module):
             self.tokens(features, start, min(start + chunk_tokens, total)) for start in range(0, total, chunk_tokens)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, self.config.mouth_count + 1), np.float32)
+
+
+def without_pitch(x: Tensor) -> Tensor:
+    """Features [..., D] with pitch and voicing set to 0."""
+    return torch.cat([x[..., :-3], torch.zeros_like(x[..., -3:-1]), x[..., -1:]], dim=-1)
 
 
 def kernel_part(x: Tensor) -> Tensor:
