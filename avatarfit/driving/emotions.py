@@ -10,12 +10,16 @@ from __future__ import annotations
 import numpy as np
 
 from avatarfit.contracts import FaceMotion
-from avatarfit.driving.face_space import FaceSpace
+from avatarfit.driving.face_space import FaceSpace, Range
 from avatarfit.model.face_actions import ACTION_NAMES, action_displacements_cm
 from avatarfit.model.rig import MOUTH_REGION, UPPER_REGION
 
 _MOST_GAIN = 2.0
 """So much a movement may be enlarged to make up for what the projection onto the rig shrinks."""
+
+_FAR_PERCENTILES = {"mouth": 99.5, "upper": 98.0}
+"""Whole movements stay inside what was seen; their parts alone may go `face_space.BEYOND` it. Set by looking: brows and
+lids are drawn from fewer frames than mouths, and mottle sooner."""
 
 _RECIPES: dict[str, dict[str, float]] = {
     "happy": {"cheekSquint": 0.8, "mouthSmile": 1.0},  # AU 6 + 12
@@ -45,9 +49,19 @@ def emotion_offsets(space: FaceSpace) -> FaceMotion:
     rig = space.rig
     mouth = _enlarged(small.mouth, wanted, rig.mouth_basis, rig.mouth_deviation_cm, MOUTH_REGION)
     upper = _enlarged(small.upper, wanted, rig.upper_basis, rig.upper_deviation_cm, UPPER_REGION)
-    mouth = space.mouth.held(space.mouth.rest + mouth, space.mouth.rest[None]) - space.mouth.rest
-    upper = space.upper.held(space.upper.rest + upper, space.upper.rest[None]) - space.upper.rest
+    far = _FAR_PERCENTILES
+    mouth = _shown(mouth, space.mouths, space.mouth, far["mouth"])
+    upper = _shown(upper, space.uppers, space.upper, far["upper"])
     return FaceMotion(mouth, upper, space.eyes_with(upper))
+
+
+def _shown(offsets: np.ndarray, seen: np.ndarray, shown: Range, percentile: float) -> np.ndarray:
+    """Offsets [E, N] held to the range of each coefficient, and along their own direction to what was seen [T, N]."""
+    held = shown.held(shown.rest + offsets, shown.rest[None]) - shown.rest
+    length = np.linalg.norm(held, axis=1)
+    along = (seen - shown.rest) @ (held / np.maximum(length, 1e-9)[:, None]).T
+    most = np.maximum(np.percentile(along, percentile, axis=0), 0)
+    return np.asarray(held * np.minimum(1, most / np.maximum(length, 1e-9))[:, None])
 
 
 def _weight(recipe: dict[str, float], action: str) -> float:

@@ -84,6 +84,7 @@ class FaceSpace:
         blink: float32 [U], how the upper face changes with that opening.
         lids: float32 [U + 2], how upper face and both openings change with the gaze's height.
         openings: float32 [U, 2], how both openings change with the upper face.
+        mouths, uppers: float32 [N, M], [N', U], all that was seen.
     """
 
     rig: Rig
@@ -99,13 +100,20 @@ class FaceSpace:
     blink: np.ndarray
     lids: np.ndarray
     openings: np.ndarray
+    mouths: np.ndarray
+    uppers: np.ndarray
 
     @staticmethod
     def of(rig: Rig, driver: DriverModel) -> FaceSpace:
         """What an avatar's own file tells."""
         habits = driver.habits
         mouths = driver.shapes.shapes_cm / driver.mouth_deviation_cm
-        upper, eyes = Range.of(habits.upper), Range.of(habits.eyes)
+        opened = habits.eyes[:, 4:].mean(axis=1)
+        shut, rest = float(np.percentile(opened, _SHUT_PERCENTILE)), float(np.median(opened))
+        awake = opened > rest + _DROWSY * (shut - rest)
+        upper, eyes, looking = Range.of(habits.upper), Range.of(habits.eyes), Range.of(habits.eyes[awake])
+        # Under closing lids irises are guessed far down.
+        eyes.low[:4], eyes.high[:4] = looking.low[:4], looking.high[:4]
         at = {int(index): k for k, index in enumerate(MOUTH_REGION)}
         pairs = np.array([[at[a], at[b]] for a, b in _LIP_PAIRS])
         height = (rig.mouth_basis[:, pairs[:, 1], 1] - rig.mouth_basis[:, pairs[:, 0], 1]).T * rig.mouth_deviation_cm
@@ -116,10 +124,6 @@ class FaceSpace:
         opening = _slope(gap, mouths)
         # Exactly one centimetre for each centimetre, also where a clip's mouth hardly moves.
         opening = opening + (1 - height[3] @ opening) * height[3] / max(float(height[3] @ height[3]), 1e-12)
-        opened = habits.eyes[:, 4:].mean(axis=1)
-        shut = float(np.percentile(opened, _SHUT_PERCENTILE))
-        rest = float(np.median(opened))
-        awake = opened > rest + _DROWSY * (shut - rest)
         looks = np.concatenate([habits.upper, habits.eyes[:, 4:]], axis=1)[awake]
         return FaceSpace(
             rig, Range.of(mouths, driver.mouth_rest), upper, eyes,
@@ -128,6 +132,7 @@ class FaceSpace:
             _slope(opened, habits.upper).astype(np.float32),
             _slope(habits.eyes[awake][:, [1, 3]].mean(axis=1), looks).astype(np.float32),
             np.linalg.lstsq(habits.upper - upper.rest, habits.eyes[:, 4:] - eyes.rest[4:], rcond=None)[0],
+            mouths, habits.upper,
         )  # fmt: skip
 
     def gaps_cm(self, mouth: np.ndarray) -> np.ndarray:
