@@ -39,7 +39,7 @@ class GaussianSettings:
     """Gaussians."""
     basis_count: int = 24
     """Deltas for each Gaussian."""
-    minutes: float | None = 8.0
+    minutes: float | None = 4.0
     """Time to fit; a run by time ends with whatever steps the machine managed."""
     steps: int | None = None
     """Steps to fit instead of minutes; such a run is repeatable."""
