@@ -49,10 +49,10 @@ class Drive:
     emotion_lower: MaybeFloat = None
     """Its strength in the mouth alone, 0 to 1."""
     controls: MaybePath = None
-    """A TOML or JSON file of these seven kinds of control for ranges of time; what is given here counts elsewhere."""
+    """A TOML or JSON file that turns these for ranges of time; what is given here holds outside the ranges."""
     pose_from: str = "habits"
     """Where head and shoulders come from: habits (the person's own, never the same), clip (the fitted clip as it was),
-    still, or a clip folder, a Live Link Face CSV or a landmarks file (.safetensors) of anybody."""
+    still, or a clip folder, a captured video, a Live Link Face CSV or a landmarks file (.safetensors) of anybody."""
     expression_from: str = "habits"
     """Where eyes and brows come from; the same choices."""
     motion: MaybePath = None

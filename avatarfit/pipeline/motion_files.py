@@ -25,8 +25,9 @@ def check_motion_file(path: Path) -> None:
     """Raise unless motion may be read from `path`, as far as its name tells.
 
     Raises:
-        InputError: nothing there, a video, or another kind of file.
+        InputError: nothing there, a video that was not captured yet, or another kind of file.
     """
+    path = _captured(path)
     if path.is_dir():
         if not (path / "tracks.safetensors").is_file():
             raise InputError(f"{path} is a folder without tracks.safetensors", _WANTED, "capture the clip first")
@@ -34,12 +35,18 @@ def check_motion_file(path: Path) -> None:
     if path.suffix.lower() in _VIDEOS and path.is_file():
         raise InputError(
             f"{path} is a video, whose motion was not measured yet", _WANTED,
-            f"run avatarfit capture {path} -o {path.stem}.clip and give that folder",
+            f"run avatarfit capture {path} -o {path.with_suffix('.clip')} first",
         )  # fmt: skip
     if not path.is_file():
         raise InputError(f"there is no file or folder {path}", _WANTED, "check the name")
     if path.suffix.lower() not in (".csv", ".safetensors"):
         raise InputError(f"{path} does not end in .csv or .safetensors", _WANTED, "name it by its kind")
+
+
+def _captured(path: Path) -> Path:
+    """The clip folder beside a video, NAME.clip, if the video was captured into it; else `path` itself."""
+    folder = path.with_suffix(".clip")
+    return folder if path.suffix.lower() in _VIDEOS and (folder / "tracks.safetensors").is_file() else path
 
 
 def check_motion_output(path: Path) -> None:
@@ -68,9 +75,9 @@ def recorded_motion(path: Path, avatar: Avatar) -> Motion:
     from avatarfit.driving.motion_sources import Retargeting
 
     check_motion_file(path)
+    path = _captured(path)
     if path.suffix.lower() == ".csv" and path.is_file():
-        take = read_live_link(path)
-        return Retargeting(avatar.rig, avatar.driver).from_take(take)
+        return Retargeting(avatar.rig, avatar.driver).from_take(read_live_link(path))
     theirs = read_landmark_motion(path / "tracks.safetensors" if path.is_dir() else path)
     return Retargeting(avatar.rig, avatar.driver).from_landmarks(theirs)
 

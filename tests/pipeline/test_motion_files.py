@@ -99,6 +99,17 @@ def test_pose_and_expression_come_from_where_they_are_asked_for(
     assert np.isfinite(own.eyes).all()
 
 
+def test_a_video_stands_for_the_clip_folder_beside_it(
+    avatar: SimpleNamespace, someone: SimpleNamespace, tmp_path: Path
+) -> None:
+    (tmp_path / "talk.mp4").write_bytes(b"x")
+    (tmp_path / "talk.clip").mkdir()
+    exported(avatar, someone.motion[:60], tmp_path / "tracks.safetensors").rename(
+        tmp_path / "talk.clip/tracks.safetensors"
+    )
+    assert len(recorded_motion(tmp_path / "talk.mp4", avatar)) == 60
+
+
 def test_what_does_not_go_together_is_one_sentence(avatar: SimpleNamespace, tmp_path: Path) -> None:
     (tmp_path / "v.mp4").write_bytes(b"x")
     (tmp_path / "m.txt").write_bytes(b"x")
