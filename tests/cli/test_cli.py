@@ -14,8 +14,8 @@ from avatarfit.contracts import AudioClip
 from avatarfit.media import VideoWriter, write_wav
 
 COMMANDS = (
-    "fit", "drive", "evaluate", "compare", "capture", "report", "export-clip", "import-clip", "fetch", "inspect",
-    "demo", "doctor",
+    "fit", "drive", "evaluate", "compare", "fit-driver", "capture", "report", "export-clip", "import-clip", "fetch",
+    "inspect", "demo", "doctor",
 )  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def speech(path: Path) -> Path:
     return path
 
 
-def avatar(path: Path, version: int = 2) -> Path:
+def avatar(path: Path, version: int = 3) -> Path:
     import json
 
     from safetensors.numpy import save
@@ -306,7 +306,7 @@ def test_inspect_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     someone = avatar(tmp_path / "a.avatar")
     assert main(["inspect", str(someone)]) == 0
     shown = capsys.readouterr().out
-    assert "version 2" in shown
+    assert "version 3" in shown
     assert "plate uint8 [2, 2, 3]" in shown
     assert main(["inspect", str(someone), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

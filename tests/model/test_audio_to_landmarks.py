@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -119,6 +121,16 @@ def test_closed_lips_are_told_as_a_probability() -> None:
     assert told.shape == (50, MOUTH + 1)
     assert (told[:, -1] >= 0).all()
     assert (told[:, -1] <= 1).all()
+
+
+def test_pitch_can_be_left_out() -> None:
+    net, x = network(), features(90)
+    other = x.copy()
+    other[:, -3:-1] += 1
+    assert np.abs(net.predict(other) - net.predict(x)).max() > 1e-3
+    deaf = AudioToLandmarks(replace(net.config, hear_pitch=False)).eval()
+    deaf.load_state_dict(net.state_dict())
+    np.testing.assert_array_equal(deaf.predict(other), deaf.predict(x))
 
 
 def test_columns_are_turned_onto_the_axes_that_are_kept() -> None:
