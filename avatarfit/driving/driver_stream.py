@@ -112,6 +112,7 @@ class DriverStream:
         self._rows = np.zeros((0, config.feature_count), np.float32)
         self._first_hop = 0  # of self._rows
         self._samples = self._frames = 0
+        self._nothing = self._frames_of(0)
         model.network.eval()
 
     def push(self, samples: np.ndarray) -> Motion:
@@ -149,7 +150,9 @@ class DriverStream:
         return np.where(position - low <= _ON_HOP, low, position)
 
     def _next(self, count: int) -> Motion:
-        parts = [self._frames_of(min(_MOST_FRAMES, count - done)) for done in range(0, max(count, 1), _MOST_FRAMES)]
+        if not count:
+            return self._nothing
+        parts = [self._frames_of(min(_MOST_FRAMES, count - done)) for done in range(0, count, _MOST_FRAMES)]
         keep = int(self._hops(np.array([self._frames]))[0]) - self._history
         if keep > self._first_hop:
             self._rows = self._rows[keep - self._first_hop :].copy()
@@ -248,6 +251,8 @@ def _check(model: DriverModel, rig: Rig, encoder: SpeechEncoder) -> None:
 def joined(parts: list[Motion]) -> Motion:
     """Pieces of one motion, one after the other; at least one piece."""
     parts = [part for part in parts if len(part)] or parts[:1]
+    if len(parts) == 1:
+        return parts[0]
     faces = [part.face for part in parts]
     return Motion(
         np.concatenate([part.pts_seconds for part in parts]),

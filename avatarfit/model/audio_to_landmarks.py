@@ -11,6 +11,7 @@ how surely the lips are closed, which a mean of mouths cannot tell: between open
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -128,10 +129,9 @@ class Layer(nn.Module):
         """[B, T, width] -> the same; `rotation` [2, T, width / heads / 2], `allowed` bool [T, T]."""
         batch, count, width = x.shape
         qkv = self.query_key_value(self.before_attention(x)).view(batch, count, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(
-            _rotate(query, rotation), _rotate(key, rotation), value, allowed
-        )
+        qkv = qkv.permute(2, 0, 3, 1, 4)
+        query, key = _rotate(qkv[:2], rotation)
+        attended = functional.scaled_dot_product_attention(query, key, qkv[2], allowed)
         x = x + self.dropout(self.out(attended.transpose(1, 2).reshape(batch, count, width)))
         return x + self.dropout(self.perceptron(self.before_perceptron(x)))
 
@@ -255,11 +255,14 @@ def kernel_part(x: Tensor) -> Tensor:
     return x[:, PAST_HOPS - kernel_regression.PAST_HOPS : x.shape[1] - LOOK_AHEAD_HOPS + kernel_regression.AHEAD_HOPS]
 
 
+@lru_cache(maxsize=64)
 def _rotary(count: int, channels: int, device: torch.device) -> Tensor:
     """Cosines and sines [2, count, channels / 2]."""
-    frequency = 100.0 ** -(torch.arange(channels // 2, device=device) / (channels // 2))
-    angle = torch.arange(count, device=device)[:, None] * frequency
-    return torch.stack([angle.cos(), angle.sin()])
+    # What is kept must serve training, too, whoever asked first.
+    with torch.inference_mode(False):
+        frequency = 100.0 ** -(torch.arange(channels // 2, device=device) / (channels // 2))
+        angle = torch.arange(count, device=device)[:, None] * frequency
+        return torch.stack([angle.cos(), angle.sin()])
 
 
 def _rotate(x: Tensor, rotation: Tensor) -> Tensor:
@@ -269,7 +272,9 @@ def _rotate(x: Tensor, rotation: Tensor) -> Tensor:
     return torch.cat([a * cosine - b * sine, a * sine + b * cosine], dim=-1)
 
 
+@lru_cache(maxsize=64)
 def _sliding_window(count: int, past: int, device: torch.device) -> Tensor:
     """bool [count, count]: which columns (keys) a row (query) may see: itself and `past` before it."""
-    back = torch.arange(count, device=device)[:, None] - torch.arange(count, device=device)
-    return (back >= 0) & (back <= past)
+    with torch.inference_mode(False):
+        back = torch.arange(count, device=device)[:, None] - torch.arange(count, device=device)
+        return (back >= 0) & (back <= past)

@@ -47,6 +47,7 @@ class KernelRegression(nn.Module):
         self.register_buffer("offset", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
         self.register_buffer("mean", torch.zeros(value_count))
+        self._known: tuple[tuple[int, int], Tensor] | None = None
 
     def windows(self, x: Tensor, stride: int) -> Tensor:
         """Standardised windows [B, T, W] of hops [B, PAST_HOPS + (T - 1) * stride + AHEAD_HOPS + 1, D]."""
@@ -57,7 +58,16 @@ class KernelRegression(nn.Module):
 
     def forward(self, x: Tensor, stride: int) -> Tensor:
         """[B, T, V] from hops as in `windows`."""
-        return self.mean + _gaussian(self.windows(x, stride), self.centres) @ self.votes
+        return self.mean + _gaussian(self.windows(x, stride), self.centres, self._squares()) @ self.votes
+
+    def _squares(self) -> Tensor:
+        """float [N]: the centres' squared lengths, worked out again when the centres were written to."""
+        state = self.centres.data_ptr(), self.centres._version
+        if self._known is None or self._known[0] != state:
+            # What is kept must serve training, too, whoever asked first.
+            with torch.inference_mode(False), torch.no_grad():
+                self._known = state, self.centres.square().sum(-1)
+        return self._known[1]
 
     @torch.no_grad()
     def solve(self, x: Tensor, targets: Tensor, lead_hops: float = 0.0, ridge: float = 0.3) -> None:
@@ -75,7 +85,7 @@ class KernelRegression(nn.Module):
         self.scale.copy_((windows.std(0, correction=0) + 0.05) / self._weights(lead_hops).sqrt())
         self.centres.copy_((windows - self.offset) / self.scale)
         self.mean.copy_(targets.mean(0))
-        kernel = _gaussian(self.centres, self.centres).double()
+        kernel = _gaussian(self.centres, self.centres, self._squares()).double()
         kernel.diagonal().add_(ridge)
         self.votes.copy_(torch.linalg.solve(kernel, (targets - self.mean).double()))
 
@@ -87,7 +97,7 @@ class KernelRegression(nn.Module):
         return (weights / weights.sum()).to(self.scale.device)
 
 
-def _gaussian(x: Tensor, centres: Tensor) -> Tensor:
-    """exp(-squared distance), [..., N]."""
-    squared = x.square().sum(-1, keepdim=True) + centres.square().sum(-1) - 2 * x @ centres.T
+def _gaussian(x: Tensor, centres: Tensor, squares: Tensor) -> Tensor:
+    """exp(-squared distance), [..., N]; `squares` [N] are the centres' squared lengths."""
+    squared = x.square().sum(-1, keepdim=True) + squares - 2 * x @ centres.T
     return torch.exp(-squared.clamp_min(0))
