@@ -26,8 +26,8 @@ class Fit:
     size: MaybeInt = None
     """Width of the avatar's picture in pixels; more is sharper and slower. The preset's own if not given (cpu: 256)."""
     minutes: MaybeFloat = None
-    """How long to fit the picture. A few are enough: more sharpen what the clip shows, not what it does not. The preset's
-    own if not given."""
+    """How long to fit the picture. A few are enough: more sharpen what the clip shows, not what it does not. The
+    preset's own if not given."""
     steps: MaybeInt = None
     """Number of optimisation steps instead of minutes: gives the same avatar every time."""
     seed: int = 0
