@@ -25,6 +25,8 @@ from avatarfit.model.torso_follower import TorsoFollower
 _CLOSED_PERCENTILE, _SHUT_PERCENTILE = 25, 1
 _TURN_RIDGE = 0.02
 _SAME_REST_CM = 1e-3
+_PULL = 0.8
+"""So far others' mouths are pulled onto shapes that this person has shown (locally linear embedding)."""
 
 
 class StanceSource(Protocol):
@@ -63,7 +65,7 @@ class Retargeting:
         shapes = BlendshapeMap(self.space, self.driver)
         head = HeadPose(shapes.rotation_wxyz(take), np.zeros((len(take.pts_seconds), 3)))
         turned = self._turns(head)
-        return self._with_pose(take.pts_seconds, shapes.face(take), turned, turned @ self._neck, None)
+        return self._with_pose(take.pts_seconds, self._natural(shapes.face(take)), turned, turned @ self._neck, None)
 
     def from_landmarks(self, theirs: LandmarkMotion) -> Motion:
         """Landmarks and poses of anybody, this person's own included (which come back as they were)."""
@@ -92,9 +94,19 @@ class Retargeting:
             deepest = float(np.percentile(eyes[:, 4:].mean(axis=1), _SHUT_PERCENTILE))
             depth = self.space.shut - float(rest.eyes[0, 4:].mean())
             eyes[:, 4:] *= np.clip(depth / min(deepest, -1e-3), 0.5, 2)
+            # What this face hardly does is a guess in its coefficients, so it is shrunk.
+            small = self.space.projected(moved)
+            mouth, upper = small.mouth, small.upper
         given = ((rest.mouth + mouth, self.space.mouth), (rest.upper + upper, self.space.upper),
                  (rest.eyes + eyes, self.space.eyes))  # fmt: skip
-        return FaceMotion(*(np.clip(values, part.low, part.high) for values, part in given))
+        face = FaceMotion(*(np.clip(values, part.low, part.high) for values, part in given))
+        return self._natural(face) if scaled else face
+
+    def _natural(self, face: FaceMotion) -> FaceMotion:
+        """A face of others, brought to what this person does with all of mouth, or of brows and lids, at once."""
+        deviation = self.driver.mouth_deviation_cm
+        mouth = self.driver.shapes(face.mouth * deviation, _PULL) / deviation
+        return FaceMotion(mouth, self.space.upper.held(face.upper, self.rest.face.upper), face.eyes)
 
     def _with_pose(
         self, pts: np.ndarray, face: FaceMotion, turned: np.ndarray, moved: np.ndarray, torso: TorsoMotion | None
