@@ -30,9 +30,10 @@ from avatarfit.model.driver_model import DriverModel
 from avatarfit.model.habits import SOUND_COLUMNS, HabitSampler
 from avatarfit.model.rig import Rig
 
-# People do not close their mouths between words: the mouth goes to rest half a second after the last of them, and opens
-# before the first.
-_HOLD_HOPS, _CLOSING_HOPS, _OPENING_HOPS = 35, 30, 7
+# People do not close their mouths between words: the mouth begins to rest a tenth of a second after the last of them,
+# and opens before the first. A longer hold follows the measured lips a little better (r 0.635 against 0.620) and lets
+# them move twice as much in silence (0.24 of their speed in speech against 0.13; cross-validated on a minute).
+_HOLD_HOPS, _CLOSING_HOPS, _OPENING_HOPS = 10, 12, 7
 _ON_HOP = 0.07
 """A frame up to 0.7 ms past a hop stands on it; it would else wait for a whole hop more."""
 _MOST_FRAMES = 500
