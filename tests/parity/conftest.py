@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import functools
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from avatarfit.ops import Frame, Gaussians, native
+from avatarfit.ops import Frame, Gaussians, cuda_kernels, native, native_cuda
+
+ROOT = Path(__file__).resolve().parents[2]
+EMULATION = Path(__file__).resolve().parent / "cuda_on_host"
 
 
 @dataclass(frozen=True)
@@ -118,3 +125,31 @@ def separated_splats(count: int, height: int, width: int, seed: int = 0) -> Tens
 @pytest.fixture
 def separated() -> Callable[..., Tensor]:
     return separated_splats
+
+
+@functools.cache
+def build(folder: Path) -> Path:
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("NO C++ COMPILER: the CUDA kernels were not run in the emulation")
+    library = folder / "libavatarfit_cuda_on_host.so"
+    command = [compiler, "-std=c++17", "-O2", "-w", "-shared", "-fPIC", "-I", str(ROOT / "cuda_ext")]
+    command += ["-include", str(EMULATION / "cuda_on_host.h"), "-x", "c++", str(ROOT / "cuda_ext/cuda/kernels.cu")]
+    subprocess.run([*command, str(EMULATION / "sort_on_host.cpp"), "-o", str(library)], check=True)
+    return library
+
+
+@pytest.fixture(params=["first to last", "last to first"])
+def emulation(request, tmp_path_factory, monkeypatch) -> Iterator[None]:
+    """The emulated library in place of the real one, and the CPU in place of a GPU; in both orders of the threads."""
+    library = build(tmp_path_factory.getbasetemp())
+    monkeypatch.setattr(native_cuda, "find_library", lambda: library)
+    monkeypatch.setattr(native_cuda, "where", lambda device: (0, 0))
+    if request.param == "last to first":
+        # os.environ also reaches getenv in C.
+        monkeypatch.setenv("AF_REVERSE", "1")
+    native_cuda.load.cache_clear()
+    cuda_kernels._last_bins.clear()
+    yield
+    native_cuda.load.cache_clear()
+    cuda_kernels._last_bins.clear()

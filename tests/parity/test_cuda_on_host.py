@@ -7,11 +7,10 @@ which a stable sort stands in for.
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,36 +21,7 @@ from torch import Tensor
 from avatarfit import ops
 from avatarfit.ops import cuda_kernels, native_cuda
 
-ROOT = Path(__file__).resolve().parents[2]
 EMULATION = Path(__file__).resolve().parent / "cuda_on_host"
-
-
-@functools.cache
-def build(folder: Path) -> Path:
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("NO C++ COMPILER: the CUDA kernels were not run in the emulation")
-    library = folder / "libavatarfit_cuda_on_host.so"
-    command = [compiler, "-std=c++17", "-O2", "-w", "-shared", "-fPIC", "-I", str(ROOT / "cuda_ext")]
-    command += ["-include", str(EMULATION / "cuda_on_host.h"), "-x", "c++", str(ROOT / "cuda_ext/cuda/kernels.cu")]
-    subprocess.run([*command, str(EMULATION / "sort_on_host.cpp"), "-o", str(library)], check=True)
-    return library
-
-
-@pytest.fixture(params=["first to last", "last to first"])
-def emulation(request, tmp_path_factory, monkeypatch) -> Iterator[None]:
-    """The emulated library in place of the real one, and the CPU in place of a GPU; in both orders of the threads."""
-    library = build(tmp_path_factory.getbasetemp())
-    monkeypatch.setattr(native_cuda, "find_library", lambda: library)
-    monkeypatch.setattr(native_cuda, "where", lambda device: (0, 0))
-    if request.param == "last to first":
-        # os.environ also reaches getenv in C.
-        monkeypatch.setenv("AF_REVERSE", "1")
-    native_cuda.load.cache_clear()
-    cuda_kernels._last_bins.clear()
-    yield
-    native_cuda.load.cache_clear()
-    cuda_kernels._last_bins.clear()
 
 
 def blend_data(count: int, bases: int, groups: int) -> tuple[list[Tensor], Tensor]:

@@ -216,6 +216,10 @@ template <class T> T __shfl_up_sync(unsigned, T value, int step) {
   unsigned lane = host::current_thread % 32;
   return host::through_bits(value, lane < (unsigned)step ? lane : lane - (unsigned)step);
 }
+template <class T> T __shfl_down_sync(unsigned, T value, int step) {
+  unsigned lane = host::current_thread % 32;
+  return host::through_bits(value, lane + (unsigned)step > 31 ? lane : lane + (unsigned)step);
+}
 inline unsigned __ballot_sync(unsigned, int value) { return host::vote(value); }
 inline int __any_sync(unsigned, int value) { return host::vote(value) != 0; }
 inline int __all_sync(unsigned, int value) { return host::vote(value) == 0xffffffffu; }
