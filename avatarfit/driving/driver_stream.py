@@ -206,7 +206,7 @@ class DriverStream:
         first = hops[0] + phases - self._context
         length = (past + count - 1) * stride + PAST_HOPS + LOOK_AHEAD_HOPS + 1
         heard = self._at(first[:, None] + np.arange(length))
-        told = network(torch.from_numpy(heard))[:, past:].numpy()
+        told = network(torch.from_numpy(heard), past).numpy()
         return told[phase, tokens]
 
     def _at(self, hops: np.ndarray) -> np.ndarray:

@@ -107,9 +107,10 @@ class FrontEnd(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, PAST_HOPS + (T - 1) * stride + LOOK_AHEAD_HOPS + 1, D] -> [B, T, width]."""
-        x = functional.gelu(self.near(x.transpose(1, 2)))
-        weight = self.far.weight * self.taper
-        return functional.conv1d(x, weight, self.far.bias, self.stride, dilation=2).transpose(1, 2)
+        # As products of windows: on the few tokens of a live frame a convolution's own overhead is five times the work.
+        near, far = self.near, self.far
+        x = functional.gelu(_windowed(x.unfold(1, 5, 1), near.weight, near.bias))
+        return _windowed(x.unfold(1, 29, self.stride)[..., ::2], far.weight * self.taper, far.bias)
 
 
 class Layer(nn.Module):
@@ -125,14 +126,14 @@ class Layer(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rotation: Tensor, allowed: Tensor) -> Tensor:
-        """[B, T, width] -> the same; `rotation` [2, T, width / heads / 2], `allowed` bool [T, T]."""
+    def forward(self, x: Tensor, rotation: Tensor, allowed: Tensor, skip: int = 0) -> Tensor:
+        """[B, T, width] -> [B, T - skip, width]; `rotation` [2, T, width / heads / 2], `allowed` bool [T, T]."""
         batch, count, width = x.shape
         qkv = self.query_key_value(self.before_attention(x)).view(batch, count, 3, self.heads, width // self.heads)
         qkv = qkv.permute(2, 0, 3, 1, 4)
         query, key = _rotate(qkv[:2], rotation)
-        attended = functional.scaled_dot_product_attention(query, key, qkv[2], allowed)
-        x = x + self.dropout(self.out(attended.transpose(1, 2).reshape(batch, count, width)))
+        attended = functional.scaled_dot_product_attention(query[:, :, skip:], key, qkv[2], allowed[skip:])
+        x = x[:, skip:] + self.dropout(self.out(attended.transpose(1, 2).reshape(batch, count - skip, width)))
         return x + self.dropout(self.perceptron(self.before_perceptron(x)))
 
 
@@ -149,17 +150,17 @@ class Member(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Hops [B, H, seen_columns] -> [B, T, M + 1]: coefficients, then the logit of closed lips."""
-        return self.out(self.trunk(x))
+    def forward(self, x: Tensor, skip: int = 0) -> Tensor:
+        """Hops [B, H, seen_columns] -> [B, T - skip, M + 1]: coefficients, then the logit of closed lips."""
+        return self.out(self.trunk(x, skip))
 
-    def trunk(self, x: Tensor) -> Tensor:
-        """Hops [B, H, seen_columns] -> [B, T, width]: all but what is one person's own."""
+    def trunk(self, x: Tensor, skip: int = 0) -> Tensor:
+        """Hops [B, H, seen_columns] -> [B, T - skip, width]: all but what is one person's own."""
         x = self.front(x)
         rotation = _rotary(x.shape[1], self.config.width // self.config.heads, x.device)
         allowed = _sliding_window(x.shape[1], self.config.past_tokens, x.device)
-        for layer in self.layers:
-            x = layer(x, rotation, allowed)
+        for number, layer in enumerate(self.layers, 1):
+            x = layer(x, rotation, allowed, skip if number == len(self.layers) else 0)
         return self.norm(x)
 
 
@@ -198,21 +199,22 @@ class AudioToLandmarks(nn.Module):
         count = len(self.offset)
         return torch.cat([(x[..., :count] - self.offset) @ self.turn, x[..., count:]], dim=-1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, skip: int = 0) -> Tensor:
         """Predictions from hops with their surroundings.
 
         Args:
             x: float [B, PAST_HOPS + (T - 1) * stride + LOOK_AHEAD_HOPS + 1, D]; token t stands at hop
                 PAST_HOPS + t * stride of it.
+            skip: the first tokens, which are not asked for but as the others' past.
 
         Returns:
-            float [B, T, M + 1]: coefficients, then the probability of closed lips. The first `past_tokens_total`
-            tokens lack some of their past when sound precedes `x`.
+            float [B, T - skip, M + 1]: coefficients, then the probability of closed lips. The first
+            `past_tokens_total` of the T tokens lack some of their past when sound precedes `x`.
         """
         x = self.seen(x)
-        transformers = torch.stack([network(x) for network in self.members]).mean(0)
+        transformers = torch.stack([network(x, skip) for network in self.members]).mean(0)
         transformers = torch.cat([transformers[..., :-1], transformers[..., -1:].sigmoid()], dim=-1)
-        votes = self.kernel(kernel_part(x), self.config.stride_hops)
+        votes = self.kernel(kernel_part(x)[:, skip * self.config.stride_hops :], self.config.stride_hops)
         votes = torch.cat([votes[..., :-1], votes[..., -1:].clamp(0, 1)], dim=-1)
         return torch.lerp(transformers, votes, self.config.kernel_share)
 
@@ -234,7 +236,7 @@ class AudioToLandmarks(nn.Module):
         first, stride = max(start - self.config.past_tokens_total, 0), self.config.stride_hops
         hops = np.arange(first * stride - PAST_HOPS, (stop - 1) * stride + LOOK_AHEAD_HOPS + 1)
         x = torch.from_numpy(features[np.clip(hops, 0, len(features) - 1)])
-        return self(x[None])[0, start - first :].numpy()
+        return self(x[None], start - first)[0].numpy()
 
     def predict(self, features: np.ndarray, chunk_tokens: int = 512) -> np.ndarray:
         """float32 [token_count, M + 1] for a whole recording; working memory depends on `chunk_tokens` only."""
@@ -243,6 +245,11 @@ class AudioToLandmarks(nn.Module):
             self.tokens(features, start, min(start + chunk_tokens, total)) for start in range(0, total, chunk_tokens)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, self.config.mouth_count + 1), np.float32)
+
+
+def _windowed(windows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """[B, T, width] of windows [B, T, D, taps] under a convolution's weight [width, D, taps]."""
+    return functional.linear(windows.flatten(2), weight.flatten(1), bias)
 
 
 def without_pitch(x: Tensor) -> Tensor:
