@@ -33,6 +33,14 @@ typedef struct {
   /* With a background the image and grad have four channels, else three; grad may be null. */
   int (*l1_dssim)(af_workspace *workspace, const float *image, const float *target, const float *weight,
                   const float *background, int height, int width, float dssim_fraction, float *loss, float *grad);
+  int (*composite_rays)(const float *sigma, const float *color, const float *t, const float *lengths,
+                        const int64_t *offsets, int64_t rays, int channels, float *out, float *alpha, float *depth,
+                        float *weights);
+  /* grad_weights may be null. */
+  int (*composite_rays_backward)(const float *sigma, const float *color, const float *t, const float *lengths,
+                                 const int64_t *offsets, int64_t rays, int channels, const float *weights,
+                                 const float *grad_out, const float *grad_alpha, const float *grad_depth,
+                                 const float *grad_weights, float *grad_sigma, float *grad_color);
 } af_table;
 
 #endif
