@@ -53,8 +53,8 @@ def made_up() -> tuple[DriverModel, Rig]:
         torch.nn.init.normal_(member.get_parameter("out.weight"), std=0.1)
     stance = Stance(
         normal(FRAMES, UPPER), normal(FRAMES, 6), np.tile(np.array([1, 0, 0, 0], np.float32), (FRAMES, 1)),
-        0.1 * normal(FRAMES, 3) + np.array([0, 0, 60], np.float32), np.tile(np.eye(2, 3, dtype=np.float32), (FRAMES, 1, 1)),
-        normal(FRAMES, 24),
+        0.1 * normal(FRAMES, 3) + np.array([0, 0, 60], np.float32),
+        np.tile(np.eye(2, 3, dtype=np.float32), (FRAMES, 1, 1)), normal(FRAMES, 24),
     )  # fmt: skip
     habits = Habits.of(stance, np.arange(FRAMES) / 25, 25.0, np.abs(normal(FRAMES, 3)))
     deviation = rig.mouth_deviation_cm
