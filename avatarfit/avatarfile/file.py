@@ -7,13 +7,12 @@ is ever executed or unpickled, so a file from a stranger can at worst be refused
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from avatarfit.avatarfile.whole_file import whole_file
 from avatarfit.contracts import FileFormatError, InputError
 
 FORMAT = "avatarfit.avatar"
@@ -36,24 +35,8 @@ def write_avatar(path: Path | str, header: dict[str, Any], tensors: dict[str, np
     path = Path(path)
     text = json.dumps({"format": FORMAT, "version": VERSION, **header}, allow_nan=False)
     data = save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata={_KEY: text})
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    except OSError as error:
-        raise InputError(
-            f"the folder {path.parent} cannot be written ({error.strerror})",
-            "an existing, writable folder",
-            "create it or choose another",
-        ) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        file.write(data)
 
 
 def read_avatar(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -9,13 +9,13 @@ out of the face), turned in the order yaw (y), pitch (x), roll (z).
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from avatarfit.avatarfile.whole_file import whole_file
 from avatarfit.contracts import FileFormatError, InputError
 
 # fmt: off
@@ -72,26 +72,14 @@ def write_live_link(path: Path | str, take: LiveLinkTake, frame_rate_hz: float) 
         InputError: the folder cannot be written.
     """
     path = Path(path)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    except OSError as error:
-        raise InputError(
-            f"the folder {path.parent} cannot be written ({error.strerror})",
-            "an existing, writable folder",
-            "create it or choose another",
-        ) from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["Timecode", "BlendshapeCount", *map(_capital, (*LIVE_LINK_NAMES, *ANGLE_NAMES))])
-            numbers = np.concatenate([take.values, take.angles], axis=1)
-            for seconds, row in zip(take.pts_seconds, numbers, strict=True):
-                writer.writerow([_timecode(float(seconds), frame_rate_hz), _COUNT, *(f"{x:.8f}" for x in row)])
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as raw:
+        file = io.TextIOWrapper(raw, encoding="utf-8", newline="")
+        writer = csv.writer(file)
+        writer.writerow(["Timecode", "BlendshapeCount", *map(_capital, (*LIVE_LINK_NAMES, *ANGLE_NAMES))])
+        numbers = np.concatenate([take.values, take.angles], axis=1)
+        for seconds, row in zip(take.pts_seconds, numbers, strict=True):
+            writer.writerow([_timecode(float(seconds), frame_rate_hz), _COUNT, *(f"{x:.8f}" for x in row)])
+        file.detach()
 
 
 def read_live_link(path: Path | str) -> LiveLinkTake:

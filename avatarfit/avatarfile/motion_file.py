@@ -7,13 +7,12 @@ f32 [478, 3], the face that the landmarks move from.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from avatarfit.avatarfile.whole_file import whole_file
 from avatarfit.contracts import FileFormatError, InputError
 from avatarfit.contracts.motion import LANDMARK_COUNT
 
@@ -63,22 +62,8 @@ def write_landmark_motion(path: Path | str, motion: LandmarkMotion) -> None:
         if value is not None
     }
     data = save(arrays)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    except OSError as error:
-        raise InputError(
-            f"the folder {path.parent} cannot be written ({error.strerror})",
-            "an existing, writable folder",
-            "create it or choose another",
-        ) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        file.write(data)
 
 
 def read_landmark_motion(path: Path | str) -> LandmarkMotion:
