@@ -1,10 +1,11 @@
 /* The CUDA library: every kernel and its C interface in one translation unit, and what the library says of itself. */
 #include "cuda/launch.cuh"
 
+#include "cuda/hash_encode.cuh"
 #include "cuda/loss.cuh"
 #include "cuda/render.cuh"
 
-#define AF_CUDA_ABI_VERSION 2
+#define AF_CUDA_ABI_VERSION 3
 
 #ifndef AF_CUDA_ARCHITECTURES
 #define AF_CUDA_ARCHITECTURES "unknown"
