@@ -52,9 +52,9 @@ def made_up() -> tuple[DriverModel, Rig]:
     for member in network.members:  # they begin at zero
         torch.nn.init.normal_(member.get_parameter("out.weight"), std=0.1)
     stance = Stance(
-        normal(FRAMES, UPPER), normal(FRAMES, 6), np.tile(np.float32([1, 0, 0, 0]), (FRAMES, 1)),
-        0.1 * normal(FRAMES, 3) + np.float32([0, 0, 60]), np.tile(np.eye(2, 3, dtype=np.float32), (FRAMES, 1, 1)),
-        normal(FRAMES, 24),
+        normal(FRAMES, UPPER), normal(FRAMES, 6), np.tile(np.array([1, 0, 0, 0], np.float32), (FRAMES, 1)),
+        0.1 * normal(FRAMES, 3) + np.array([0, 0, 60], np.float32),
+        np.tile(np.eye(2, 3, dtype=np.float32), (FRAMES, 1, 1)), normal(FRAMES, 24),
     )  # fmt: skip
     habits = Habits.of(stance, np.arange(FRAMES) / 25, 25.0, np.abs(normal(FRAMES, 3)))
     deviation = rig.mouth_deviation_cm
@@ -85,7 +85,7 @@ def live(model: DriverModel, rig: Rig, sound: AudioClip, frame_rate_hz: float) -
         wall.append(1e3 * (time.perf_counter() - start))
         cpu.append(1e3 * (time.process_time() - used))
     half = len(wall) // 4  # the first pushes warm up
-    told = {}
+    told: dict[str, float] = {}
     for name, values in (("wall", wall[half:]), ("cpu", cpu[half:])):
         told |= {
             f"{name}_mean_ms": round(float(np.mean(values)), 3),
@@ -132,7 +132,9 @@ def long_sound(model: DriverModel, rig: Rig, speech: AudioClip, hours: float, fr
         start, used = time.perf_counter(), time.process_time()
         sound = sound_blocks(path)
         stream = DriverStream(model, rig, sound.sample_rate_hz, frame_rate_hz)
-        frames, at, held = 0, [], []
+        frames = 0
+        at: list[float] = []
+        held: list[float] = []
         for motion in drive_chunks(stream, sound):
             frames += len(motion)
             if frames / frame_rate_hz > 60 * len(at):

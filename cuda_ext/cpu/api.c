@@ -13,7 +13,7 @@
 #include "cpu/table.h"
 #include "shared/constants.h"
 
-#define AF_ABI_VERSION 4
+#define AF_ABI_VERSION 5
 #define AF_API __attribute__((visibility("default")))
 
 extern const af_table af_table_baseline;
@@ -272,4 +272,18 @@ AF_API int af_hash_encode_backward(const float *points, int64_t n, int dimension
   af_grid grid;
   if (!af_grid_prepare(&grid, dimensions, features, resolutions, offsets, levels)) return AF_BAD_VALUE;
   return table()->hash_encode_backward(&grid, points, n, rows, grad, grad_table, grad_points);
+}
+
+AF_API int af_composite_rays(const float *sigma, const float *color, const float *t, const float *lengths,
+                             const int64_t *offsets, int64_t rays, int channels, float *out, float *alpha, float *depth,
+                             float *weights) {
+  return table()->composite_rays(sigma, color, t, lengths, offsets, rays, channels, out, alpha, depth, weights);
+}
+
+AF_API int af_composite_rays_backward(const float *sigma, const float *color, const float *t, const float *lengths,
+                                      const int64_t *offsets, int64_t rays, int channels, const float *weights,
+                                      const float *grad_out, const float *grad_alpha, const float *grad_depth,
+                                      const float *grad_weights, float *grad_sigma, float *grad_color) {
+  return table()->composite_rays_backward(sigma, color, t, lengths, offsets, rays, channels, weights, grad_out, grad_alpha,
+                                     grad_depth, grad_weights, grad_sigma, grad_color);
 }

@@ -5,6 +5,7 @@
 
 #include "cpu/blend.h"
 #include "cpu/hash_encode.h"
+#include "cpu/composite.h"
 #include "cpu/loss.h"
 #include "cpu/project.h"
 #include "cpu/raster_bins.h"
@@ -30,4 +31,6 @@ const af_table AF_JOIN(af_table_, AF_ISA) = {
     .l1_dssim = l1_dssim,
     .hash_encode = hash_encode,
     .hash_encode_backward = hash_encode_backward,
+    .composite_rays = composite_rays,
+    .composite_rays_backward = composite_rays_backward,
 };

@@ -37,6 +37,14 @@ typedef struct {
   int (*hash_encode)(const af_grid *grid, const float *points, int64_t n, const float *table, float *out);
   int (*hash_encode_backward)(const af_grid *grid, const float *points, int64_t n, const float *table,
                               const float *grad, float *grad_table, float *grad_points);
+  int (*composite_rays)(const float *sigma, const float *color, const float *t, const float *lengths,
+                        const int64_t *offsets, int64_t rays, int channels, float *out, float *alpha, float *depth,
+                        float *weights);
+  /* grad_weights may be null. */
+  int (*composite_rays_backward)(const float *sigma, const float *color, const float *t, const float *lengths,
+                                 const int64_t *offsets, int64_t rays, int channels, const float *weights,
+                                 const float *grad_out, const float *grad_alpha, const float *grad_depth,
+                                 const float *grad_weights, float *grad_sigma, float *grad_color);
 } af_table;
 
 #endif
