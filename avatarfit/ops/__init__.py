@@ -1,4 +1,4 @@
-"""Differentiable operations on Gaussians and volumes: each with a torch reference and native kernels for CPU and CUDA.
+"""Differentiable operations on Gaussians, hash grids and volumes: each a torch reference and kernels for CPU and CUDA.
 
 One training step, as the trainer writes it (shapes in brackets; the columns' order is in `layout`):
 
@@ -15,6 +15,9 @@ and at run time, without gradients: `render_frame(...) -> uint8 [H, W, 3]` for o
 `render_frames([Frame, ...]) -> uint8 [B, H, W, 3]` for frames of one avatar or of several. On CUDA both are one launch
 of each kernel, reading half-precision deltas as they are, and `frame_graph.FrameGraph` replays the launches.
 
+`hash_encode(points[N,D], table[R,F], HashGrid.between(D, levels, coarsest, finest, rows_log2))` gives the features of a
+multi-resolution hash grid, [N, levels * F], differentiable in points and table; `triplane_encode` those of three
+planes.
 For a volume instead of Gaussians, `march_rays` gives the samples of rays that lie in the occupied cells of an
 `OccupancyGrid`, and `composite_rays` what the rays see of them.
 
@@ -22,8 +25,8 @@ Every operation takes `backend="auto" | "reference" | "cpu" | "cuda"`; `choose(b
 why. The native kernels take contiguous float32 tensors on their device. The CPU's are bit-for-bit repeatable for a
 given thread count and instruction set (`native.set_threads`, `native.set_isa`, or the environment's AVATARFIT_THREADS
 and AVATARFIT_ISA). CUDA's run on torch's current stream and wait for nothing, except that a `group` tensor is looked at
-once, when it is first seen, and that `march_rays` waits for the number of its samples; `rasterise`'s gradient is summed
-by atomics, so its last bits may differ from run to run.
+once, when it is first seen, and that `march_rays` waits for the number of its samples; the gradients of `rasterise` and
+of `hash_encode`'s table are summed by atomics, so their last bits may differ from run to run.
 They compile and agree with the reference in an emulation; they have not been run on a GPU yet.
 """
 
@@ -32,6 +35,8 @@ from avatarfit.ops.blend import blend, blend_reference, blend_weights_grad
 from avatarfit.ops.blend_adam import blend_adam_step_
 from avatarfit.ops.composite import RayLight, composite_rays, composite_rays_reference
 from avatarfit.ops.frame import Frame, Gaussians
+from avatarfit.ops.hash_encode import hash_encode, hash_encode_reference, triplane_encode
+from avatarfit.ops.hash_grid import HashGrid
 from avatarfit.ops.loss import l1_dssim, l1_dssim_reference, l1_dssim_with_gradient, ssim_map
 from avatarfit.ops.march import RaySamples, march_rays, march_rays_reference
 from avatarfit.ops.occupancy import OccupancyGrid
@@ -43,6 +48,7 @@ __all__ = [
     "Choice",
     "Frame",
     "Gaussians",
+    "HashGrid",
     "OccupancyGrid",
     "RayLight",
     "RaySamples",
@@ -53,6 +59,8 @@ __all__ = [
     "choose",
     "composite_rays",
     "composite_rays_reference",
+    "hash_encode",
+    "hash_encode_reference",
     "l1_dssim",
     "l1_dssim_reference",
     "l1_dssim_with_gradient",
@@ -68,4 +76,5 @@ __all__ = [
     "render_frames",
     "rotation_matrices",
     "ssim_map",
+    "triplane_encode",
 ]

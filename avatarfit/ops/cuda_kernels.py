@@ -16,6 +16,7 @@ from torch import Tensor
 from avatarfit.ops import native_cuda
 from avatarfit.ops._checks import pointer
 from avatarfit.ops.frame import Frame
+from avatarfit.ops.hash_grid import empty_gradients, grid_arguments
 from avatarfit.ops.layout import ATTRIBUTE_COUNT, SPLAT_COUNT
 
 PAIR = 8
@@ -209,17 +210,21 @@ def rasterise(splats: Tensor, height_px: int, width_px: int) -> Tensor:
     return image
 
 
+def _refuse_where_repeatable(what: str) -> None:
+    if torch.are_deterministic_algorithms_enabled():
+        raise RuntimeError(
+            f"{what} on CUDA is summed by atomics and not repeatable to the last bit; use the cpu backend, whose is, "
+            "or torch.use_deterministic_algorithms(False)"
+        )
+
+
 def rasterise_backward(grad: Tensor, splats: Tensor, image: Tensor) -> Tensor:
     """Kernel of `avatarfit::rasterise_backward`.
 
     Raises:
         RuntimeError: torch was told to use deterministic algorithms only.
     """
-    if torch.are_deterministic_algorithms_enabled():
-        raise RuntimeError(
-            "the gradient of rasterise on CUDA is summed by atomics and not repeatable to the last bit; use the cpu "
-            "backend, whose is, or torch.use_deterministic_algorithms(False)"
-        )
+    _refuse_where_repeatable("the gradient of rasterise")
     device = splats.device
     height_px, width_px, _ = image.shape
     place = native_cuda.where(device)
@@ -306,3 +311,34 @@ def l1_dssim(
         workspace.data_ptr(),
     )  # fmt: skip
     return loss, grad
+
+
+def hash_encode(points: Tensor, table: Tensor, resolutions: Sequence[int], offsets: Sequence[int]) -> Tensor:
+    """Kernel of `avatarfit::hash_encode`."""
+    out = points.new_empty(points.shape[0], len(resolutions) * table.shape[1])
+    arguments = grid_arguments(points, table, resolutions, offsets)
+    native_cuda.call("af_cuda_hash_encode", points.device, *arguments, out.data_ptr())
+    return out
+
+
+def hash_encode_backward(
+    grad: Tensor, points: Tensor, table: Tensor, resolutions: Sequence[int], offsets: Sequence[int],
+    want_table: bool, want_points: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Kernel of `avatarfit::hash_encode_backward`.
+
+    Raises:
+        RuntimeError: the table's gradient is wanted and torch was told to use deterministic algorithms only.
+    """
+    if want_table:
+        _refuse_where_repeatable("the gradient of hash_encode's table")
+    device = points.device
+    grad_table, grad_points = empty_gradients(points, table, want_table, want_points)
+    shape = (points.shape[0], len(resolutions) * table.shape[1])
+    native_cuda.call(
+        "af_cuda_hash_encode_backward", device, *grid_arguments(points, table, resolutions, offsets),
+        pointer("grad", grad, shape, device=device),
+        grad_table.data_ptr() if want_table else None,
+        grad_points.data_ptr() if want_points else None,
+    )  # fmt: skip
+    return grad_table, grad_points

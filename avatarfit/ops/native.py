@@ -15,7 +15,7 @@ from typing import Any
 
 from avatarfit.contracts import BackendError
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 LIBRARY_NAME = "libavatarfit_cpu.so"
 
 STATUS_OK = 0
@@ -25,6 +25,7 @@ STATUS_NOT_FINITE = 3
 
 _CAMERA = [c_float, c_float, c_float, c_int32, c_int32]
 _RENDER = [c_void_p] * 5 + [c_int64, c_int32, c_int32] + [c_void_p] * 3 + [*_CAMERA, c_void_p, c_void_p]
+_GRID = [c_void_p, c_int64, c_int32, c_void_p, c_int32, c_void_p, c_void_p, c_int32]
 _MARCH = [c_void_p] * 5 + [c_int64, c_void_p, c_void_p, c_void_p, c_int32, c_float]
 _SAMPLES = [c_void_p] * 5 + [c_int64, c_int32]
 _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
@@ -59,6 +60,8 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "af_workspace_profile": ([c_void_p, c_void_p, c_int32], c_int32),
     "af_keep_freed_memory": ([], c_int32),
     "af_l1_dssim": ([c_void_p] * 5 + [c_int32, c_int32, c_float, c_void_p, c_void_p], c_int32),
+    "af_hash_encode": ([*_GRID, c_void_p], c_int32),
+    "af_hash_encode_backward": ([*_GRID] + [c_void_p] * 3, c_int32),
     "af_march_rays_count": ([*_MARCH, c_int32, c_void_p, c_void_p], c_int32),
     "af_march_rays_write": (_MARCH + [c_void_p] * 5, c_int32),
     "af_composite_rays": (_SAMPLES + [c_void_p] * 4, c_int32),

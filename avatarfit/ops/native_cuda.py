@@ -18,7 +18,7 @@ import torch
 from avatarfit.contracts import BackendError
 from avatarfit.ops.native import library_places, open_library
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 LIBRARY_NAME = "libavatarfit_cuda.so"
 OLDEST_CAPABILITY = (8, 0)
 """Compute capability that the kernels are compiled for at least: Ampere."""
@@ -38,6 +38,7 @@ class FrameEntry(ctypes.Structure):
 _CAMERA = [c_float, c_float, c_float, c_int32, c_int32]
 _WHERE = [c_int32, c_void_p]
 _WORKSPACE = [c_void_p, c_int64]
+_GRID = [c_void_p, c_int64, c_int32, c_void_p, c_int32, c_void_p, c_void_p, c_int32]
 _MARCH = [c_void_p] * 5 + [c_int64, c_void_p, c_void_p, c_void_p, c_int32, c_float]
 _SAMPLES = [c_void_p] * 5 + [c_int64, c_int32]
 _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
@@ -75,6 +76,8 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     ),
     "af_cuda_l1_dssim_workspace": ([c_int32] * 3, c_int64),
     "af_cuda_l1_dssim": ([c_void_p] * 4 + [c_int32, c_int32, c_float] + [c_void_p] * 3 + _WHERE, c_int32),
+    "af_cuda_hash_encode": ([*_GRID, c_void_p, *_WHERE], c_int32),
+    "af_cuda_hash_encode_backward": ([*_GRID] + [c_void_p] * 3 + _WHERE, c_int32),
     "af_cuda_march_rays_count": ([*_MARCH, c_int32, c_void_p, c_void_p, *_WHERE], c_int32),
     "af_cuda_march_rays_write": (_MARCH + [c_void_p] * 5 + _WHERE, c_int32),
     "af_cuda_composite_rays": (_SAMPLES + [c_void_p] * 4 + _WHERE, c_int32),

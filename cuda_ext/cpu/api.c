@@ -13,7 +13,7 @@
 #include "cpu/table.h"
 #include "shared/constants.h"
 
-#define AF_ABI_VERSION 4
+#define AF_ABI_VERSION 5
 #define AF_API __attribute__((visibility("default")))
 
 extern const af_table af_table_baseline;
@@ -120,6 +120,9 @@ AF_API double af_constant(const char *name) {
       {"SUPPORT_SIGMAS", AF_SUPPORT_SIGMAS}, {"ALPHA_MAX", AF_ALPHA_MAX},
       {"ALPHA_MIN", AF_ALPHA_MIN}, {"TRANSMITTANCE_MIN", AF_TRANSMITTANCE_MIN},
       {"SSIM_WINDOW", 2 * AF_SSIM_HALF + 1}, {"SSIM_C1", AF_SSIM_C1}, {"SSIM_C2", AF_SSIM_C2},
+      {"GRID_LEVELS_MAX", AF_GRID_LEVELS_MAX}, {"GRID_FEATURES_MAX", AF_GRID_FEATURES_MAX},
+      {"GRID_RESOLUTION_MAX", AF_GRID_RESOLUTION_MAX}, {"GRID_ROWS_LOG2_MAX", AF_GRID_ROWS_LOG2_MAX},
+      {"HASH_PRIME_Y", AF_HASH_PRIME_Y}, {"HASH_PRIME_Z", AF_HASH_PRIME_Z},
   };
   for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
     if (!strcmp(name, constants[i].name)) return constants[i].value;
@@ -251,6 +254,24 @@ AF_API int af_render_over_half(af_workspace *workspace, const float *base, const
 AF_API int af_l1_dssim(af_workspace *workspace, const float *image, const float *target, const float *weight,
                        const float *background, int height, int width, float dssim_fraction, float *loss, float *grad) {
   return table()->l1_dssim(workspace, image, target, weight, background, height, width, dssim_fraction, loss, grad);
+}
+
+/* points [n, dimensions], rows [offsets[levels], features], resolutions [levels], offsets [levels + 1],
+   out [n, levels * features]. */
+AF_API int af_hash_encode(const float *points, int64_t n, int dimensions, const float *rows, int features,
+                          const int32_t *resolutions, const int64_t *offsets, int levels, float *out) {
+  af_grid grid;
+  if (!af_grid_prepare(&grid, dimensions, features, resolutions, offsets, levels)) return AF_BAD_VALUE;
+  return table()->hash_encode(&grid, points, n, rows, out);
+}
+
+/* Either gradient may be null. */
+AF_API int af_hash_encode_backward(const float *points, int64_t n, int dimensions, const float *rows, int features,
+                                   const int32_t *resolutions, const int64_t *offsets, int levels, const float *grad,
+                                   float *grad_table, float *grad_points) {
+  af_grid grid;
+  if (!af_grid_prepare(&grid, dimensions, features, resolutions, offsets, levels)) return AF_BAD_VALUE;
+  return table()->hash_encode_backward(&grid, points, n, rows, grad, grad_table, grad_points);
 }
 
 AF_API int af_composite_rays(const float *sigma, const float *color, const float *t, const float *lengths,

@@ -4,6 +4,7 @@
 #include "cpu/simd.h"
 
 #include "cpu/blend.h"
+#include "cpu/hash_encode.h"
 #include "cpu/composite.h"
 #include "cpu/loss.h"
 #include "cpu/project.h"
@@ -28,6 +29,8 @@ const af_table AF_JOIN(af_table_, AF_ISA) = {
     .rasterise_backward = rasterise_backward,
     .rasterise_over = rasterise_over,
     .l1_dssim = l1_dssim,
+    .hash_encode = hash_encode,
+    .hash_encode_backward = hash_encode_backward,
     .composite_rays = composite_rays,
     .composite_rays_backward = composite_rays_backward,
 };

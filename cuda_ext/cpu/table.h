@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "cpu/workspace.h"
+#include "shared/hash_grid.h"
 
 enum { AF_OK = 0, AF_BAD_VALUE = 1, AF_NO_MEMORY = 2, AF_NOT_FINITE = 3 };
 
@@ -33,6 +34,9 @@ typedef struct {
   /* With a background the image and grad have four channels, else three; grad may be null. */
   int (*l1_dssim)(af_workspace *workspace, const float *image, const float *target, const float *weight,
                   const float *background, int height, int width, float dssim_fraction, float *loss, float *grad);
+  int (*hash_encode)(const af_grid *grid, const float *points, int64_t n, const float *table, float *out);
+  int (*hash_encode_backward)(const af_grid *grid, const float *points, int64_t n, const float *table,
+                              const float *grad, float *grad_table, float *grad_points);
   int (*composite_rays)(const float *sigma, const float *color, const float *t, const float *lengths,
                         const int64_t *offsets, int64_t rays, int channels, float *out, float *alpha, float *depth,
                         float *weights);

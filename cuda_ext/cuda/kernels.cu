@@ -2,11 +2,12 @@
 #include "cuda/launch.cuh"
 
 #include "cuda/composite.cuh"
+#include "cuda/hash_encode.cuh"
 #include "cuda/loss.cuh"
 #include "cuda/march.cuh"
 #include "cuda/render.cuh"
 
-#define AF_CUDA_ABI_VERSION 3
+#define AF_CUDA_ABI_VERSION 4
 
 #ifndef AF_CUDA_ARCHITECTURES
 #define AF_CUDA_ARCHITECTURES "unknown"

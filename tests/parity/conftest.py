@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from avatarfit.ops import Frame, Gaussians, cuda_kernels, native, native_cuda
+from avatarfit.ops import Frame, Gaussians, HashGrid, cuda_kernels, hash_encode_reference, native, native_cuda
 
 ROOT = Path(__file__).resolve().parents[2]
 EMULATION = Path(__file__).resolve().parent / "cuda_on_host"
@@ -153,3 +153,35 @@ def emulation(request, tmp_path_factory, monkeypatch) -> Iterator[None]:
     yield
     native_cuda.load.cache_clear()
     cuda_kernels._last_bins.clear()
+
+
+@dataclass(frozen=True)
+class EncodeScene:
+    """A hash grid, its table, points, some of them outside, and a gradient; float64 that float32 holds exactly."""
+
+    grid: HashGrid
+    points: Tensor
+    table: Tensor
+    grad: Tensor
+
+    def reference(self, dtype: torch.dtype) -> list[Tensor]:
+        """Value, and gradients of points and table, by autograd."""
+        points, table = (t.to(dtype).clone().requires_grad_() for t in (self.points, self.table))
+        out = hash_encode_reference(points, table, self.grid)
+        out.backward(self.grad.to(dtype))
+        assert points.grad is not None
+        assert table.grad is not None
+        return [out.detach(), points.grad, table.grad]
+
+
+def make_encode_scene(count: int, grid: HashGrid, features: int, seed: int = 0) -> EncodeScene:
+    random = torch.Generator().manual_seed(seed)
+    points = 1.2 * torch.rand(count, grid.dimensions, generator=random) - 0.1
+    table = torch.randn(grid.row_count, features, generator=random)
+    grad = torch.randn(count, grid.levels * features, generator=random)
+    return EncodeScene(grid, points.double(), table.double(), grad.double())
+
+
+@pytest.fixture
+def encode_scene() -> Callable[..., EncodeScene]:
+    return make_encode_scene

@@ -80,6 +80,16 @@ def test_rasterise(device, scene, relative_error, count, height, width, log_scal
         assert relative_error(got_grad[:, column], want_grad[:, column]) < 2e-5, column
 
 
+@pytest.mark.parametrize(("dimensions", "features", "count"), [(2, 1, 300), (2, 2, 5000), (3, 2, 5000), (3, 5, 1)])
+def test_hash_encode(device, encode_scene, relative_error, dimensions, features, count):
+    scene = encode_scene(count, ops.HashGrid.between(dimensions, 10, 4, 128, 11), features)
+    points, table = (t.float().to(device).requires_grad_() for t in (scene.points, scene.table))
+    out = ops.hash_encode(points, table, scene.grid, backend=device)
+    out.backward(scene.grad.float().to(device))
+    for got, want in zip((out, points.grad, table.grad), scene.reference(torch.float32), strict=True):
+        assert relative_error(got.detach().cpu(), want) < 1e-5
+
+
 def test_many_small_splats_at_a_larger_size(device, scene):
     # More than 8192 splats and several cells: every loop of the tile walk turns.
     made = scene(5, 20000, 150, 200, log_scale=-1.8)
