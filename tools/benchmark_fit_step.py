@@ -12,8 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from made_up_scene import (
     FORWARD_FLOPS_PER_LANE,
     Ceilings,
     Scene,
+    add_time,
     loss_gflop,
     make_scene,
     profile,
@@ -43,12 +43,7 @@ LR = torch.full((14,), 1e-3)
 def measure(scene: Scene, backend: str, repeats: int) -> dict[str, float]:
     """Median milliseconds of each part of a step, of the whole step and of a run-time frame; one more run warms up."""
     times: dict[str, list[float]] = {}
-
-    @contextmanager
-    def timed(name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        times.setdefault(name, []).append(1e3 * (time.perf_counter() - start))
+    timed = partial(add_time, times)
 
     base, deltas = scene.base.clone(), scene.deltas.clone()
     base_moments = torch.zeros_like(base), torch.zeros_like(base)

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from made_up_scene import Ceilings, set_threads, start_report, tell_gain_of_threads, write_report
+from made_up_scene import Ceilings, add_time, set_threads, start_report, tell_gain_of_threads, write_report
 from torch import Tensor
 
 from avatarfit import ops
@@ -73,12 +71,7 @@ def make_case(size_px: int, side: int, step_cm: float) -> Case:
 def measure(case: Case, backend: str, repeats: int, every: int) -> dict[str, float]:
     """Median milliseconds of the march, of compositing and of its gradient; one more run warms up."""
     times: dict[str, list[float]] = {}
-
-    @contextmanager
-    def timed(name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        times.setdefault(name, []).append(1e3 * (time.perf_counter() - start))
+    timed = partial(add_time, times)
 
     for _ in range(repeats + 1):
         with timed("march"):

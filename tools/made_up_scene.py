@@ -10,7 +10,8 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,14 @@ def median_seconds(call: Callable[[], object], repeats: int, warm_up: int = 1) -
         call()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
+
+
+@contextmanager
+def add_time(times: dict[str, list[float]], name: str) -> Iterator[None]:
+    """Adds the block's wall-clock milliseconds to `times` under `name`."""
+    start = time.perf_counter()
+    yield
+    times.setdefault(name, []).append(1e3 * (time.perf_counter() - start))
 
 
 def set_threads(kernels: int, by_torch: int = 1) -> None:

@@ -9,21 +9,10 @@ import numpy as np
 from avatarfit.capture.face_mesh import Face, face_size_px, without_crop_shift
 from avatarfit.contracts import FileFormatError
 from avatarfit.contracts.motion import LANDMARK_COUNT
+from avatarfit.model.blendshapes import ARKIT_NAMES
 
-# fmt: off
-BUNDLE_BLENDSHAPES = (
-    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
-    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
-    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
-    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
-    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel",
-    "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker",
-    "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft",
-    "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
-    "noseSneerLeft", "noseSneerRight",
-)
+BUNDLE_BLENDSHAPES = ("_neutral", *(name for name in ARKIT_NAMES if name != "tongueOut"))
 """What the bundle gives, in its order: ARKit's names without tongueOut, and `_neutral`, which stays near 0."""
-# fmt: on
 
 _STEP_MS = 20
 _NETWORK_SIDE_PX = 256

@@ -83,14 +83,14 @@ class Drive:
             check_range("--lle-strength", self.lle_strength, 0, 1)
         controls = self._controls()
         background = parse_background(self.background)
-        if self.audio is not None:
-            driving_sound(self.audio)
+        # Before the avatar is read, and read through only once: what is wrong with it is said at once.
+        sound = None if self.audio is None else driving_sound(self.audio)
         from avatarfit.model.avatar import Avatar
 
         avatar = Avatar.load(self.avatar)
         with Listeners() as on_event:
             report = drive_avatar(
-                avatar, self.audio, self.output, seed=self.seed, lip_strength=self.lip_strength,
+                avatar, sound, self.output, seed=self.seed, lip_strength=self.lip_strength,
                 lle_strength=self.lle_strength, controls=controls, pose_from=self.pose_from,
                 expression_from=self.expression_from, motion_file=self.motion, export_motion=self.export_motion,
                 features=self.features, background=background, on_event=on_event,

@@ -52,7 +52,6 @@ class Fit:
     features: str = "log-mel"
     """What the driver hears: log-mel, or the folder or the hub's name of a HuBERT, wav2vec2 or Whisper checkpoint, such
     as facebook/hubert-base-ls960. drive and evaluate then need the same. These networks are not for live use."""
-
     driver_prior: MaybePath = None
     """A file of `avatarfit fit-driver`, what many people's drivers have in common; this person's begins with it."""
 
@@ -90,8 +89,7 @@ class Fit:
                 self.clip, self.output, size=self.size, minutes=self.minutes, steps=self.steps, preset=self.preset,
                 work_dir=work, seed=self.seed, resume=self.resume, frame_rate_hz=self.fps, face=self.face,
                 landmarker=self.landmarker, audio_offset=audio_offset, split=self.split, features=self.features,
-                driver_prior=self.driver_prior,
-                on_event=on_event,
+                driver_prior=self.driver_prior, on_event=on_event,
             )  # fmt: skip
         print(f"{self.output} is ready; make it speak: avatarfit drive {self.output} --audio speech.wav -o talking.mp4")
         return 0

@@ -8,7 +8,7 @@ from avatarfit.contracts.errors import (
     InputError,
     SoundError,
 )
-from avatarfit.contracts.geometry import Camera, HeadPose, TorsoMotion
+from avatarfit.contracts.geometry import Camera, HeadPose, TorsoMotion, rotations
 from avatarfit.contracts.media import AudioClip, VideoFrame
 from avatarfit.contracts.motion import FaceLandmarks, FaceMotion, Motion
 
@@ -27,4 +27,5 @@ __all__ = [
     "SoundError",
     "TorsoMotion",
     "VideoFrame",
+    "rotations",
 ]

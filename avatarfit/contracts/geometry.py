@@ -7,10 +7,14 @@ Lengths are centimetres, quaternions wxyz, pixels at centres (+0.5).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from avatarfit.contracts._checks import as_array
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,13 @@ class Camera:
         return self.focal_px * points_cm[..., :2] / points_cm[..., 2:] + center
 
 
+def rotations(rotation_wxyz: np.ndarray) -> Rotation:
+    """Quaternions float [T, 4] as scipy's rotations, whose quaternions are xyzw."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_quat(rotation_wxyz[:, [1, 2, 3, 0]].astype(np.float64))
+
+
 @dataclass(frozen=True)
 class HeadPose:
     """The head in the camera's frame, for T frames: `x_camera = R(rotation_wxyz) @ x_head + translation_cm`.
@@ -83,11 +94,9 @@ class HeadPose:
 
     def matrices(self) -> np.ndarray:
         """float32 [T, 3, 4]: rotation beside translation."""
-        from scipy.spatial.transform import Rotation
-
         if not len(self):
             return np.zeros((0, 3, 4), np.float32)
-        rotation = Rotation.from_quat(self.rotation_wxyz[:, [1, 2, 3, 0]]).as_matrix()
+        rotation = rotations(self.rotation_wxyz).as_matrix()
         return np.concatenate([rotation, self.translation_cm[:, :, None]], axis=2).astype(np.float32)
 
 

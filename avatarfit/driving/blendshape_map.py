@@ -15,7 +15,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from avatarfit.avatarfile.live_link import ANGLE_NAMES, LIVE_LINK_NAMES, LiveLinkTake
-from avatarfit.contracts import FaceMotion, HeadPose
+from avatarfit.contracts import FaceMotion, HeadPose, rotations
 from avatarfit.driving.face_space import FaceSpace
 from avatarfit.model.blendshapes import GEOMETRY_NAMES, geometry_ranges, geometry_values
 from avatarfit.model.driver_model import DriverModel
@@ -46,7 +46,7 @@ class BlendshapeMap:
     def __init__(self, space: FaceSpace, driver: DriverModel) -> None:
         self.space = space
         habits = driver.habits
-        self._rest_rotation = _rotations(habits.stance(habits.rest()[None]).rotation_wxyz)
+        self._rest_rotation = rotations(habits.stance(habits.rest()[None]).rotation_wxyz)
         mouths = (driver.shapes.shapes_cm / driver.mouth_deviation_cm).astype(np.float32)
         lower = self._landmarks(mouths, None, None)
         upper = self._landmarks(None, habits.upper, habits.eyes)
@@ -61,7 +61,7 @@ class BlendshapeMap:
         """The person's motion by ARKit's names; the head's angles are about the person's resting pose."""
         parts = [slice(k, k + _BLOCK) for k in range(0, len(face), _BLOCK)]
         values = np.concatenate([self._values(face[part]) for part in parts])
-        turned = _ARKIT_AXES @ (_rotations(head.rotation_wxyz) * self._rest_rotation.inv()).as_matrix() @ _ARKIT_AXES
+        turned = _ARKIT_AXES @ (rotations(head.rotation_wxyz) * self._rest_rotation.inv()).as_matrix() @ _ARKIT_AXES
         angles = np.zeros((len(face), len(ANGLE_NAMES)), np.float32)
         angles[:, :3] = Rotation.from_matrix(turned).as_euler("YXZ")
         gaze = (face.eyes[:, :4] - self.space.eyes.rest[:4]) * self._gaze_cm / _EYEBALL_CM
@@ -136,10 +136,6 @@ class BlendshapeMap:
         given |= dict(zip(self._action_names, _within_one(left, actions).T, strict=True))
         nothing = np.zeros(len(face))
         return np.stack([given.get(name, nothing) for name in LIVE_LINK_NAMES], axis=1).astype(np.float32)
-
-
-def _rotations(rotation_wxyz: np.ndarray) -> Rotation:
-    return Rotation.from_quat(rotation_wxyz[:, [1, 2, 3, 0]].astype(np.float64))
 
 
 def _with_one(given: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
-from avatarfit.contracts import FaceMotion, HeadPose, Motion, TorsoMotion
+from avatarfit.contracts import FaceMotion, HeadPose, Motion, TorsoMotion, rotations
 from avatarfit.driving.control_values import Controls, ControlTrack
 from avatarfit.driving.emotions import emotion_offsets
 from avatarfit.driving.face_space import FaceSpace, PersonRest
@@ -125,8 +124,8 @@ class MotionControls:
 
         In the clip's median pose the resting gaze is taken to meet the camera, as of people who speak to it.
         """
-        rest = _rotation(self._rest.head)
-        turned = (_rotation(head) * rest.inv()).as_matrix()
+        rest = rotations(self._rest.head.rotation_wxyz)
+        turned = (rotations(head.rotation_wxyz) * rest.inv()).as_matrix()
         right, up = np.radians(degrees).T
         direction = np.stack([np.sin(right), -np.sin(up), -np.cos(right) * np.cos(up)], axis=1)
         seen = np.einsum("tji,tj->ti", turned, direction)
@@ -152,10 +151,6 @@ class MotionControls:
             rest.torso.shape + share * (motion.torso.shape - rest.torso.shape),
         )
         return head, torso
-
-
-def _rotation(head: HeadPose) -> Rotation:
-    return Rotation.from_quat(head.rotation_wxyz[:, [1, 2, 3, 0]].astype(np.float64))
 
 
 def _smooth(x: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from avatarfit.avatarfile.live_link import LiveLinkTake
 from avatarfit.avatarfile.motion_file import LandmarkMotion
-from avatarfit.contracts import FaceMotion, HeadPose, Motion, TorsoMotion
+from avatarfit.contracts import FaceMotion, HeadPose, Motion, TorsoMotion, rotations
 from avatarfit.driving.blendshape_map import BlendshapeMap
 from avatarfit.driving.face_space import BEYOND, FaceSpace, PersonRest
 from avatarfit.model.driver_model import DriverModel
@@ -73,12 +73,12 @@ class Retargeting:
             np.abs(theirs.rest_landmarks_cm - self.rest.landmarks_cm).max() < _SAME_REST_CM
         )
         rest_cm = theirs.rest_landmarks_cm if theirs.rest_landmarks_cm is not None else _resting(theirs.landmarks_cm)
-        rotation = _rotations(theirs.head_rotation_wxyz)
+        rotation = rotations(theirs.head_rotation_wxyz)
         if own:
             turn, place = self.rest.head.rotation_wxyz, self.rest.head.translation_cm
         else:
             turn, place = _middle(rotation), np.median(theirs.head_translation_cm, axis=0, keepdims=True)
-        turned = (rotation * _rotations(turn).inv()).as_rotvec()
+        turned = (rotation * rotations(turn).inv()).as_rotvec()
         torso = TorsoMotion(theirs.torso_affine) if own and theirs.torso_affine is not None else None
         face = self._face(theirs.landmarks_cm, rest_cm, scaled=not own)
         return self._with_pose(theirs.pts_seconds, face, turned, theirs.head_translation_cm - place, torso)
@@ -113,7 +113,7 @@ class Retargeting:
     ) -> Motion:
         """Turns (rotation vectors [T, 3]) and ways [T, 3] from rest, held to this person's range."""
         turned, moved = np.clip(turned, *self._turn_range), np.clip(moved, *self._place_range)
-        rotation = Rotation.from_rotvec(turned) * _rotations(self.rest.head.rotation_wxyz)
+        rotation = Rotation.from_rotvec(turned) * rotations(self.rest.head.rotation_wxyz)
         head = HeadPose(rotation.as_quat()[:, [3, 0, 1, 2]], self.rest.head.translation_cm + moved)
         follows = self._torso.torso(head)
         return Motion(
@@ -123,7 +123,7 @@ class Retargeting:
 
     def _turns(self, head: HeadPose) -> np.ndarray:
         """Rotation vectors from rest, in the camera's axes, float64 [T, 3]."""
-        return np.asarray((_rotations(head.rotation_wxyz) * _rotations(self.rest.head.rotation_wxyz).inv()).as_rotvec())
+        return np.asarray((rotations(head.rotation_wxyz) * rotations(self.rest.head.rotation_wxyz).inv()).as_rotvec())
 
 
 class Still:
@@ -255,7 +255,3 @@ def _bounds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     low, high = np.percentile(values, (0.5, 99.5), axis=0)
     margin = BEYOND * (high - low)
     return low - margin, high + margin
-
-
-def _rotations(rotation_wxyz: np.ndarray) -> Rotation:
-    return Rotation.from_quat(np.asarray(rotation_wxyz)[:, [1, 2, 3, 0]].astype(np.float64))

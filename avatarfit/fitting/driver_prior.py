@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
+from avatarfit.avatarfile.whole_file import whole_file
 from avatarfit.contracts import FileFormatError, InputError
 from avatarfit.fitting.driver_lessons import Columns, Lesson
 from avatarfit.model.audio_to_landmarks import AudioToLandmarks, AudioToLandmarksConfig, Member
@@ -87,7 +88,11 @@ class DriverPrior:
             member.out.bias.copy_(middle - weight @ mean)
 
     def save(self, path: Path) -> None:
-        """Writes it beside its place and renames it into it."""
+        """Writes it in one step.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
         tensors = {
             f"{k}.{name}": value.numpy() for k, trunk in enumerate(self.trunks) for name, value in trunk.items()
         } | {"columns.offset": self.columns.offset, "columns.turn": self.columns.turn}
@@ -95,9 +100,9 @@ class DriverPrior:
             "format": FORMAT, "version": VERSION, "features": self.feature_name, "network": self.sizes.as_dict(),
             "people": self.people, "seconds": self.seconds,
         }  # fmt: skip
-        part = path.with_name(path.name + ".part")
-        save_file({name: np.ascontiguousarray(a) for name, a in tensors.items()}, part, {"header": json.dumps(header)})
-        part.replace(path)
+        arrays = {name: np.ascontiguousarray(a) for name, a in tensors.items()}
+        with whole_file(path) as file:
+            file.write(save(arrays, {"header": json.dumps(header)}))
 
     @classmethod
     def load(cls, path: Path) -> DriverPrior:

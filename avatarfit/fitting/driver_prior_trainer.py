@@ -16,7 +16,7 @@ from avatarfit.contracts.events import Finished, Listener, Note, Started, silent
 from avatarfit.fitting.driver_lessons import Columns, Heard, listen
 from avatarfit.fitting.driver_loss import DriverLoss
 from avatarfit.fitting.driver_prior import DriverPrior
-from avatarfit.fitting.driver_schooling import Pupil, school
+from avatarfit.fitting.driver_schooling import Pupil, school, start_head
 from avatarfit.fitting.driver_trainer import KERNEL_GROUP, DriverTrainingConfig
 from avatarfit.model.audio_to_landmarks import AudioToLandmarks, AudioToLandmarksConfig
 from avatarfit.model.rig import Rig
@@ -103,8 +103,5 @@ def _pupil(
     mean = torch.from_numpy(own[0].targets[own[0].known].mean(axis=0))
     heads = [nn.Linear(sizes.width, len(mean)) for _ in range(sizes.members)]
     for head in heads:
-        nn.init.zeros_(head.weight)
-        with torch.no_grad():
-            head.bias.copy_(mean)
-            head.bias[-1] = torch.logit(mean[-1].clamp(0.01, 0.99))
+        start_head(head, mean)
     return Pupil(own, others, DriverLoss(speaker.rig, config.loss, own[0]), heads, encoder.name == LOG_MEL.name)

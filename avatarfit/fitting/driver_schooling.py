@@ -13,7 +13,7 @@ from avatarfit.contracts.events import Listener, Note, Progress
 from avatarfit.fitting.driver_lessons import Lesson
 from avatarfit.fitting.driver_loss import DriverLoss
 from avatarfit.fitting.speech_augmentation import vary
-from avatarfit.model.audio_to_landmarks import LOOK_AHEAD_HOPS, PAST_HOPS, AudioToLandmarks, Member
+from avatarfit.model.audio_to_landmarks import LOOK_AHEAD_HOPS, PAST_HOPS, Member
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,12 @@ class Pupil:
     mel: bool
 
 
-def start_heads(network: AudioToLandmarks, mean: Tensor) -> None:
-    """Lets every transformer begin with the mean mouth float [M + 1] and the mean share of closed lips."""
-    with torch.no_grad():
-        for member in network.transformers:
-            member.out.weight.zero_()
-            member.out.bias.copy_(mean)
-            member.out.bias[-1] = torch.logit(mean[-1].clamp(0.01, 0.99))
+@torch.no_grad()
+def start_head(head: nn.Linear, mean: Tensor) -> None:
+    """Lets a last layer begin with the mean mouth and, last in float [M + 1], the mean share of closed lips."""
+    head.weight.zero_()
+    head.bias.copy_(mean)
+    head.bias[-1] = torch.logit(mean[-1].clamp(0.01, 0.99))
 
 
 def school(

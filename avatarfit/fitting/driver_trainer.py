@@ -16,7 +16,7 @@ from avatarfit.fitting.driver_kernel import Moments, best_lead
 from avatarfit.fitting.driver_lessons import Columns, listen
 from avatarfit.fitting.driver_loss import DriverLoss, DriverLossConfig
 from avatarfit.fitting.driver_prior import DriverPrior
-from avatarfit.fitting.driver_schooling import Pupil, Schooling, school, start_heads
+from avatarfit.fitting.driver_schooling import Pupil, Schooling, school, start_head
 from avatarfit.fitting.speech_augmentation import VOICES, Voice
 from avatarfit.model.audio_to_landmarks import AudioToLandmarks, AudioToLandmarksConfig
 from avatarfit.model.driver_model import DriverModel
@@ -117,7 +117,8 @@ def fit_driver(
         network = AudioToLandmarks(sizes)
         columns.into(network)
         moments.into(network.kernel, lead)
-        start_heads(network, network.kernel.mean)
+        for member in network.transformers:
+            start_head(member.out, network.kernel.mean)
         if prior is not None:
             prior.into(network, own[0])
         schooling = config.schooling if prior is None else config.schooling.slower(config.prior_rate)

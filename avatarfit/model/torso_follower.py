@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
-from avatarfit.contracts import HeadPose, TorsoMotion
+from avatarfit.contracts import HeadPose, TorsoMotion, rotations
 
 _AFFINE_RIDGE, _SHAPE_RIDGE = 0.005, 1.0
 """Shares of the samples' number; inputs are in deviations."""
@@ -53,5 +52,4 @@ class TorsoFollower:
 
 def _inputs(head: HeadPose) -> np.ndarray:
     """float64 [T, 6]."""
-    quaternion = head.rotation_wxyz[:, [1, 2, 3, 0]].astype(np.float64)
-    return np.concatenate([Rotation.from_quat(quaternion).as_rotvec(), head.translation_cm], axis=1)
+    return np.concatenate([rotations(head.rotation_wxyz).as_rotvec(), head.translation_cm], axis=1)

@@ -92,7 +92,7 @@ def check_output(path: Path) -> None:
 
 def drive_avatar(
     avatar: Avatar,
-    sound_path: str | Path | None,
+    sound: str | Path | SoundBlocks | None,
     output: str | Path | None,
     *,
     seed: int = 0,
@@ -108,13 +108,14 @@ def drive_avatar(
     backend: str = "auto",
     on_event: Listener = silent,
 ) -> DriveReport:
-    """Write the video of `avatar` speaking `sound_path` at the avatar's own frame rate and size, with the sound in it.
+    """Write the video of `avatar` speaking `sound` at the avatar's own frame rate and size, with the sound in it.
 
     Rendering and encoding overlap: the encoder has its own thread and a bounded queue. The file appears when whole.
 
     Args:
         avatar: who speaks.
-        sound_path: any sound file, or a video whose sound is taken; None with `motion_file`: a silent video.
+        sound: any sound file, or a video whose sound is taken, or what `driving_sound` made of it; None with
+            `motion_file`: a silent video.
         output: .mp4, .mov or .mkv; None with `export_motion`: no video.
         seed: of the head's motion, blinks and gaze; the same seed gives the same video.
         lip_strength: size of the mouth's motion, 0 to 2; None: the driver's own choice.
@@ -134,22 +135,22 @@ def drive_avatar(
         InputError: the output cannot be written, the background is none, or there is nothing to drive with.
         FileFormatError: recorded motion is damaged.
     """
-    check_request(sound_path, output, pose_from, expression_from, motion_file, export_motion)
+    check_request(sound, output, pose_from, expression_from, motion_file, export_motion)
     plate = None
     if output is not None:
         behind = parse_background(background) if isinstance(background, str) else background
         plate = behind.at(avatar.plate)
-    sound = None if sound_path is None else driving_sound(sound_path)
+    heard = driving_sound(sound) if isinstance(sound, str | Path) else sound
     encoder = named_encoder(features)
     began = time.perf_counter()
     made, total = _motion(
-        avatar, sound, encoder, seed, {"lip_strength": lip_strength, "lle_strength": lle_strength}, controls,
+        avatar, heard, encoder, seed, {"lip_strength": lip_strength, "lle_strength": lle_strength}, controls,
         pose_from, expression_from, motion_file,
     )  # fmt: skip
     pieces = _Timed(made)
     recorder = Recorder(pieces)
     if output is not None and plate is not None:
-        render_motion(avatar, recorder if export_motion is not None else pieces, total, plate, sound, Path(output),
+        render_motion(avatar, recorder if export_motion is not None else pieces, total, plate, heard, Path(output),
                       backend=backend, on_event=on_event)  # fmt: skip
     else:
         on_event(Started(_STAGE, total))
@@ -162,7 +163,7 @@ def drive_avatar(
     camera = avatar.camera
     report = DriveReport(
         Path(output if output is not None else str(export_motion)), total, avatar.frame_rate_hz, camera.width_px,
-        camera.height_px, total / avatar.frame_rate_hz if sound is None else sound.duration_seconds,
+        camera.height_px, total / avatar.frame_rate_hz if heard is None else heard.duration_seconds,
         round(pieces.seconds, 3), round(time.perf_counter() - began - pieces.seconds, 3),
     )  # fmt: skip
     on_event(
@@ -172,7 +173,7 @@ def drive_avatar(
 
 
 def check_request(
-    sound_path: str | Path | None,
+    sound: str | Path | SoundBlocks | None,
     output: str | Path | None,
     pose_from: str | Path,
     expression_from: str | Path,
@@ -190,7 +191,7 @@ def check_request(
         check_output(Path(output))
     if export_motion is not None:
         check_motion_output(Path(export_motion))
-    if sound_path is None and motion_file is None:
+    if sound is None and motion_file is None:
         raise InputError("no sound came", "speech, or a file of motion", "add --audio speech.wav")
     others = [name for name in (pose_from, expression_from) if name not in OWN_SOURCES]
     if motion_file is not None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from avatarfit.capture.blendshapes import blinks
-from avatarfit.contracts import Camera, HeadPose
+from avatarfit.contracts import Camera, HeadPose, rotations
 from avatarfit.model.rig import LIPS_INNER, LIPS_OUTER, lip_aperture_cm
 
 LONGEST_BLINK_SECONDS = 0.8
@@ -60,7 +59,7 @@ class FaceCurves:
 def head_angles_degrees(head: HeadPose) -> np.ndarray:
     """Yaw, pitch and roll, float64 [T, 3] in degrees; see `FaceCurves`."""
     # The face looks along -z; turning about y (which points down) by +a swings it to the picture's left.
-    turn = Rotation.from_quat(head.rotation_wxyz[:, [1, 2, 3, 0]]).as_euler("YXZ", degrees=True)
+    turn = rotations(head.rotation_wxyz).as_euler("YXZ", degrees=True)
     return turn * np.array([-1.0, 1.0, 1.0])
 
 
