@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from avatarfit.audio import SpeechEncoder
     from avatarfit.capture.clip_folder import ClipFolder
     from avatarfit.model.avatar import Avatar
-    from avatarfit.rendering.gaussian_renderer import GaussianRenderer
+    from avatarfit.rendering.renderer import Renderer
 
 TRAIN_SAMPLE = 100
 STAGE = "evaluate"
@@ -52,9 +52,9 @@ class _Judgement:
     view: ClipView
     split: Split
     motion: Motion
-    renderer: GaussianRenderer
+    renderer: Renderer
     guessed: Motion
-    guesser: GaussianRenderer
+    guesser: Renderer
     held_out: list[int]
     consecutive: list[int]
     train: list[int]
@@ -117,7 +117,7 @@ def evaluate_avatar(
             are another network's, or the avatar has seen the frames of the split that was asked for.
         FileFormatError: the avatar's split or the SyncNet file is damaged.
     """
-    from avatarfit.rendering.gaussian_renderer import GaussianRenderer
+    from avatarfit.rendering.renderer import renderer_of
 
     began = time.perf_counter()
     encoder = named_encoder(features)
@@ -141,7 +141,7 @@ def evaluate_avatar(
     scales = ms_ssim_scales(side, side)
     scores = {name: Scores() for name in names} | {name: Scores(scales, distance) for name in COMPOSITES}
     motion = measured_motion(avatar, clip)
-    renderer, guesser = (GaussianRenderer(avatar.gaussians, avatar.camera, backend=backend) for _ in range(2))
+    renderer, guesser = (renderer_of(avatar, avatar.camera, backend) for _ in range(2))
     job = _Judgement(
         avatar, clip, view, chosen, motion, renderer, _with_guessed_torso(motion, chosen), guesser, held_out,
         [] if pictures_only else evenly(chosen, True, None)[:frames_limit], train, scores,

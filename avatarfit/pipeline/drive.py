@@ -98,6 +98,7 @@ def drive_avatar(
     seed: int = 0,
     lip_strength: float | None = None,
     lle_strength: float | None = None,
+    variation: float | None = None,
     controls: Controls | None = None,
     pose_from: str | Path = "habits",
     expression_from: str | Path = "habits",
@@ -120,6 +121,7 @@ def drive_avatar(
         seed: of the head's motion, blinks and gaze; the same seed gives the same video.
         lip_strength: size of the mouth's motion, 0 to 2; None: the driver's own choice.
         lle_strength: how far the mouth is pulled to shapes the person has shown, 0 to 1; None: the driver's own choice.
+        variation: 0 for the mean of the mouths that the sound allows, to 1 for one of them; None: the mean.
         controls: what is turned, for the whole call and for ranges of time.
         pose_from: where head and shoulders come from: "habits", "clip" (the clip that was fitted to, as it was),
             "still", or a clip folder, Live Link Face CSV or landmarks file of anybody.
@@ -144,7 +146,8 @@ def drive_avatar(
     encoder = named_encoder(features)
     began = time.perf_counter()
     made, total = _motion(
-        avatar, heard, encoder, seed, {"lip_strength": lip_strength, "lle_strength": lle_strength}, controls,
+        avatar, heard, encoder, seed,
+        {"lip_strength": lip_strength, "lle_strength": lle_strength, "variation": variation}, controls,
         pose_from, expression_from, motion_file,
     )  # fmt: skip
     pieces = _Timed(made)
@@ -270,9 +273,9 @@ def render_motion(
 
     `pieces` are asked for one after the other, so that long motion need not lie in memory.
     """
-    from avatarfit.rendering.gaussian_renderer import GaussianRenderer
+    from avatarfit.rendering.renderer import renderer_of
 
-    renderer = GaussianRenderer(avatar.gaussians, avatar.camera, backend=backend)
+    renderer = renderer_of(avatar, avatar.camera, backend)
     on_event(Started(_STAGE, total))
     writer = VideoWriter(output, avatar.camera.width_px, avatar.camera.height_px, avatar.frame_rate_hz, sound=sound)
     done = 0
