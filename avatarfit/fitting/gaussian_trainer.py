@@ -110,7 +110,9 @@ class GaussianTrainer:
         frames: the same T frames on disk.
         plate: uint8 [H, W, 3], the background at the fitting size.
         modes: how the torso gives way; as many as `motion.torso.shape` has columns.
-        settings: how.
+        settings: how; its counts of Gaussians and of deltas are of no account where `initial` has them.
+        initial: Gaussians to begin with, left as they are; None makes them from the frames. The range of motion that
+            they know stays theirs.
         checkpoint: where to keep the state; None keeps none.
         resume: go on from the checkpoint when there is one.
     """
@@ -125,6 +127,7 @@ class GaussianTrainer:
         modes: TorsoModes,
         settings: GaussianSettings,
         *,
+        initial: GaussianAvatar | None = None,
         checkpoint: Path | None = None,
         resume: bool = False,
         on_event: Listener = silent,
@@ -138,16 +141,19 @@ class GaussianTrainer:
         self.perceptual = None if network is None else PerceptualLoss(network, settings.lpips_weight)
         on_event(Note(STAGE, f"in the loss, {said}"))
         torch.manual_seed(settings.seed)
-        avatar = initial_gaussians(
-            motion,
-            landmarks_cm,
-            frames,
-            aperture_cm,
-            modes,
-            count=settings.count,
-            basis_count=settings.basis_count,
-            generator=np.random.default_rng(settings.seed),
-        )
+        if initial is not None:
+            avatar = initial.trainable()
+        else:
+            avatar = initial_gaussians(
+                motion,
+                landmarks_cm,
+                frames,
+                aperture_cm,
+                modes,
+                count=settings.count,
+                basis_count=settings.basis_count,
+                generator=np.random.default_rng(settings.seed),
+            )
         self.state = _State(
             avatar,
             _moments(avatar),

@@ -9,6 +9,7 @@ blend of both (linear blend skinning, as on SMPL, Loper et al. 2015).
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,6 +116,11 @@ class GaussianAvatar:
         """The avatar of the Gaussians where `kept`, bool [N], holds."""
         parts = {name: getattr(self, name)[kept] for name in ("base", "deltas", "group", "skin")}
         return replace(self, **parts)
+
+    def trainable(self) -> GaussianAvatar:
+        """A copy whose network learns."""
+        parts = {name: getattr(self, name).clone() for name in ("base", "deltas", "group", "skin")}
+        return replace(self, **parts, weights=deepcopy(self.weights).train().requires_grad_(True))
 
     def head_matrices(self, head: HeadPose) -> np.ndarray:
         """float32 [T, 3, 4]: rest space to camera for Gaussians that ride the head."""

@@ -88,6 +88,24 @@ def test_the_same_seed_gives_the_same_avatar_and_another_does_not(scene: tuple) 
     assert not torch.equal(first.base, other.base)
 
 
+def test_fitting_may_begin_with_gaussians_that_are_given_and_leaves_them_as_they_are(scene: tuple) -> None:
+    first = trainer(scene, replace(SETTINGS, steps=200)).run()
+    kept = first.base.clone(), first.deltas.clone(), [p.detach().clone() for p in first.weights.parameters()]
+    losses: list[float] = []
+    later = trainer(
+        scene, replace(SETTINGS, count=7, basis_count=1), initial=first,
+        on_event=lambda e: losses.append(e.values["loss"]) if isinstance(e, Progress) else None,
+    )  # fmt: skip
+    fresh: list[float] = []
+    trainer(scene, on_event=lambda e: fresh.append(e.values["loss"]) if isinstance(e, Progress) else None).run()
+    fitted = later.run()
+    assert (fitted.count, fitted.deltas.shape[1]) == (first.count, 3)
+    assert losses[0] < 0.7 * fresh[0]
+    assert not torch.equal(fitted.base, first.base)
+    torch.testing.assert_close([first.base, first.deltas], list(kept[:2]), rtol=0, atol=0)
+    torch.testing.assert_close([p.detach() for p in first.weights.parameters()], kept[2], rtol=0, atol=0)
+
+
 def test_resuming_equals_never_having_stopped(scene: tuple, tmp_path: Path) -> None:
     whole = trainer(scene).run()
     path = tmp_path / "c.checkpoint"
