@@ -30,6 +30,9 @@ class Drive:
     """How much the mouth moves, 0 to 2: 0 rests, 1 is the fit's cautious guess; a little over 1 if not given."""
     lle_strength: MaybeFloat = None
     """How far mouth shapes are pulled to those the person has shown, 0 to 1; the avatar's own choice if not given."""
+    variation: MaybeFloat = None
+    """How much the mouth departs from the mean of all that the sound allows, drawn by the seed, 0 (the default) to 1:
+    at 1 it is as varied as the person's own."""
     lip_opening: MaybeFloat = None
     """How wide the lips part, 0 to 2; 1 as driven. Closed lips stay closed."""
     expression: MaybeFloat = None
@@ -81,6 +84,8 @@ class Drive:
             check_range("--lip-strength", self.lip_strength, 0, 2)
         if self.lle_strength is not None:
             check_range("--lle-strength", self.lle_strength, 0, 1)
+        if self.variation is not None:
+            check_range("--variation", self.variation, 0, 1)
         controls = self._controls()
         background = parse_background(self.background)
         # Before the avatar is read, and read through only once: what is wrong with it is said at once.
@@ -91,7 +96,7 @@ class Drive:
         with Listeners() as on_event:
             report = drive_avatar(
                 avatar, sound, self.output, seed=self.seed, lip_strength=self.lip_strength,
-                lle_strength=self.lle_strength, controls=controls, pose_from=self.pose_from,
+                lle_strength=self.lle_strength, variation=self.variation, controls=controls, pose_from=self.pose_from,
                 expression_from=self.expression_from, motion_file=self.motion, export_motion=self.export_motion,
                 features=self.features, background=background, on_event=on_event,
             )  # fmt: skip

@@ -22,6 +22,7 @@ def drive(
     seed: int = 0,
     lip_strength: float = DriveOptions.lip_strength,
     lle_strength: float = DriveOptions.lle_strength,
+    variation: float = DriveOptions.variation,
     encoder: SpeechEncoder = LOG_MEL,
 ) -> Motion:
     """The motion of a whole sound.
@@ -30,7 +31,7 @@ def drive(
         model, rig: of one avatar.
         sound: mono at any rate, by anyone. Silence is allowed: the mouth rests.
         frame_rate_hz: of the motion.
-        seed, lip_strength, lle_strength: see `DriveOptions`.
+        seed, lip_strength, lle_strength, variation: see `DriveOptions`.
         encoder: of the features that the model was fitted with.
 
     Returns:
@@ -41,7 +42,7 @@ def drive(
         FileFormatError: the model was fitted on other features, or for another rig.
         ValueError: an option is out of its range.
     """
-    options = DriveOptions(seed, lip_strength, lle_strength)
+    options = DriveOptions(seed, lip_strength, lle_strength, variation)
     stream = DriverStream(
         model, rig, sound.sample_rate_hz, frame_rate_hz, options, encoder=encoder, start_seconds=sound.start_seconds
     )

@@ -28,6 +28,7 @@ from avatarfit.media import StreamResampler
 from avatarfit.model.audio_to_landmarks import LOOK_AHEAD_HOPS, PAST_HOPS
 from avatarfit.model.driver_model import DriverModel
 from avatarfit.model.habits import SOUND_COLUMNS, HabitSampler
+from avatarfit.model.mouth_flow import SmoothNoise
 from avatarfit.model.rig import Rig
 
 # People do not close their mouths between words: the mouth begins to rest a tenth of a second after the last of them,
@@ -50,8 +51,12 @@ class DriveOptions:
     lle_strength: float = 0.3
     """How far mouth shapes are pulled onto the clip's own (locally linear embedding), 0 to 1."""
 
+    variation: float = 0.0
+    """Of the many mouths that a sound allows: 0 their mean, always the same; 1 one of them, drawn by the seed, with as
+    much motion beside the mean as the person has."""
+
     def __post_init__(self) -> None:
-        for name, highest in (("lip_strength", 2.0), ("lle_strength", 1.0)):
+        for name, highest in (("lip_strength", 2.0), ("lle_strength", 1.0), ("variation", 1.0)):
             if not 0 <= getattr(self, name) <= highest:
                 raise ValueError(f"{name} came as {getattr(self, name)}; wanted 0 to {highest:g}")
 
@@ -92,6 +97,7 @@ class DriverStream:
             raise ValueError(f"frame_rate_hz came as {frame_rate_hz}; wanted a positive rate")
         self.options = options or DriveOptions()
         self._model, self._rate, self._in_hz = model, frame_rate_hz, sample_rate_hz
+        self._noise = _noise(model, self.options)
         self._resampler = StreamResampler(sample_rate_hz, encoder.sample_rate_hz)
         self._features = FeatureStream(encoder)
         self._start_seconds = start_seconds
@@ -184,9 +190,10 @@ class DriverStream:
         high = low + (weight[:, 0] > 0)
         hops, index = np.unique(np.concatenate([low, high]), return_inverse=True)
         options = self.options
-        mouths = self._model.mouth(
-            self._predicted(hops), self._speaking(hops), options.lip_strength, options.lle_strength
-        )
+        told = self._predicted(hops)
+        if self._noise is not None and self._model.flow is not None:
+            told[:, :-1] += options.variation * self._model.flow.sample(told, self._noise.at(hops))
+        mouths = self._model.mouth(told, self._speaking(hops), options.lip_strength, options.lle_strength)
         below, above = mouths[index[: len(low)]], mouths[index[len(low) :]]
         return below + weight * (above - below)
 
@@ -233,6 +240,22 @@ def _farthest_hop(frame_rate_hz: float) -> float:
     past = position - np.floor(position + 1e-9)
     late = past > _ON_HOP
     return float((1 - past[late]).max()) if late.any() else 0.0
+
+
+def _noise(model: DriverModel, options: DriveOptions) -> SmoothNoise | None:
+    """What draws mouths; None where the mean is asked for.
+
+    Raises:
+        FileFormatError: the driver was fitted before mouths could be drawn.
+    """
+    if not options.variation:
+        return None
+    if model.flow is None:
+        raise FileFormatError(
+            "This avatar's driver knows only the mean mouth", "one that was fitted with what it leaves open",
+            "fit the avatar again with this version, or leave --variation at 0",
+        )  # fmt: skip
+    return SmoothNoise(options.seed, len(model.flow.axes), float(model.flow.reach_hops))
 
 
 def _check(model: DriverModel, rig: Rig, encoder: SpeechEncoder) -> None:

@@ -57,6 +57,11 @@ class Moments:
         kernel.solve(torch.from_numpy(self.windows), torch.from_numpy(self.targets), lead_hops)
 
 
+def blocks_of(moments: Moments) -> np.ndarray:
+    """int64 [N]: the six seconds of the clip that each lies in."""
+    return np.floor((moments.seconds - moments.seconds.min()) / _BLOCK_SECONDS).astype(np.int64)
+
+
 def best_lead(config: AudioToLandmarksConfig, moments: Moments, weights: np.ndarray) -> float:
     """Which of `LEADS_HOPS` predicts blocks of six seconds best to which it was not fitted.
 
@@ -66,7 +71,7 @@ def best_lead(config: AudioToLandmarksConfig, moments: Moments, weights: np.ndar
     Args:
         weights: float [M + 1], of each value's squared error.
     """
-    block = np.floor((moments.seconds - moments.seconds.min()) / _BLOCK_SECONDS).astype(np.int64)
+    block = blocks_of(moments)
     if len(np.unique(block)) < _FEWEST_BLOCKS:
         return config.lead_hops
     errors = []

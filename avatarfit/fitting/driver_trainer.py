@@ -12,6 +12,7 @@ import torch
 from avatarfit.audio import LOG_MEL, OTHER_COLUMNS, SpeechEncoder, SpeechFeatures, feature_name
 from avatarfit.contracts import AudioClip, Motion
 from avatarfit.contracts.events import Finished, Listener, Note, Started, silent
+from avatarfit.fitting.driver_flow import fit_flow
 from avatarfit.fitting.driver_kernel import Moments, best_lead
 from avatarfit.fitting.driver_lessons import Columns, listen
 from avatarfit.fitting.driver_loss import DriverLoss, DriverLossConfig
@@ -125,6 +126,10 @@ def fit_driver(
         pupil = Pupil(own, others, loss, [member.out for member in network.transformers], encoder.name == LOG_MEL.name)
         left = None if seconds_budget is None else max(seconds_budget - (time.monotonic() - started), 0.0)
         end = school(network.transformers, [pupil], schooling, sizes.stride_hops, random, STAGE, left, on_event)
+        flow = fit_flow(
+            sizes, Moments.of(own[:1], sizes.stride_hops, config.kernel_centres), rig.mouth_deviation_cm, lead,
+            sizes.stride_hops,
+        )  # fmt: skip
     network.eval()
     shapes_cm = motion.face.mouth * rig.mouth_deviation_cm
     model = DriverModel(
@@ -135,6 +140,7 @@ def fit_driver(
         heard.mouths.rest,
         rig.mouth_deviation_cm,
         LocallyLinear(shapes_cm[heard.mouths.closed]) if heard.mouths.closed.any() else None,
+        flow,
     )
     on_event(Finished(STAGE, time.monotonic() - started, {"loss": end, "frames": float(len(motion))}))
     return model

@@ -13,6 +13,7 @@ from avatarfit.contracts import FileFormatError
 from avatarfit.model.audio_to_landmarks import AudioToLandmarks, AudioToLandmarksConfig
 from avatarfit.model.habits import Habits
 from avatarfit.model.locally_linear import LocallyLinear
+from avatarfit.model.mouth_flow import FARTHEST_REACH_HOPS, MouthFlow
 
 # From which probability of closed lips on they begin to close, and are closed; chosen by cross-validation, so that lips
 # close as often as they do in life.
@@ -32,6 +33,7 @@ class DriverModel:
         mouth_rest: float32 [M], the mouth when nobody speaks.
         mouth_deviation_cm: float32 [M], what turns coefficients into the coordinates of `shapes`.
         closed: of `shapes` those with closed lips; None where there are none.
+        flow: what predictions leave open; None in files that were written before there was one.
     """
 
     feature_name: str
@@ -41,6 +43,7 @@ class DriverModel:
     mouth_rest: np.ndarray
     mouth_deviation_cm: np.ndarray
     closed: LocallyLinear | None = None
+    flow: MouthFlow | None = None
 
     def mouth(
         self, told: np.ndarray, speaking: np.ndarray, lip_strength: float = 1.0, lle_strength: float = 0.0
@@ -85,6 +88,8 @@ class DriverModel:
         tensors["shapes_cm"] = self.shapes.shapes_cm
         if self.closed is not None:
             tensors["closed_cm"] = self.closed.shapes_cm
+        if self.flow is not None:
+            tensors |= {f"flow.{name}": value.numpy() for name, value in self.flow.state_dict().items()}
         tensors["mouth_rest"] = self.mouth_rest
         tensors["mouth_deviation_cm"] = self.mouth_deviation_cm
         return tensors
@@ -142,6 +147,9 @@ class DriverModel:
                 np.asarray(tensors["mouth_rest"], np.float32),
                 np.asarray(tensors["mouth_deviation_cm"], np.float32),
                 LocallyLinear(np.asarray(tensors["closed_cm"]), neighbours, ridge) if "closed_cm" in tensors else None,
+                _flow(
+                    {k.removeprefix("flow."): v for k, v in tensors.items() if k.startswith("flow.")}, sizes.mouth_count
+                ),
             )
             model.check()
             return model
@@ -152,3 +160,24 @@ class DriverModel:
                 "the arrays and settings that a fit writes",
                 "fit the avatar again",
             ) from error
+
+
+def _flow(arrays: Mapping[str, np.ndarray], mouth_count: int) -> MouthFlow | None:
+    """The flow of these arrays; none of none.
+
+    Raises:
+        KeyError, ValueError: an array is missing, of another shape, or not finite.
+    """
+    if not arrays:
+        return None
+    axes = len(arrays["axes"])
+    if not 1 <= axes <= mouth_count:
+        raise ValueError(f"the flow has {axes} axes; wanted 1 to {mouth_count}")
+    flow = MouthFlow(axes, mouth_count)
+    for name, value in flow.state_dict().items():
+        if arrays[name].shape != tuple(value.shape) or not np.isfinite(arrays[name]).all():
+            raise ValueError(f"flow.{name} is {list(arrays[name].shape)}; wanted {list(value.shape)}, finite")
+    if not 0 < float(arrays["reach_hops"]) <= FARTHEST_REACH_HOPS:
+        raise ValueError(f"the flow's noise reaches {float(arrays['reach_hops'])} hops")
+    flow.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+    return flow.eval().requires_grad_(False)

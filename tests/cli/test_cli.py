@@ -228,6 +228,7 @@ def test_drive_sounds_outputs_and_numbers(tmp_path: Path, capsys: pytest.Capture
     assert "no output came" in refused(capsys, "drive", someone, "--audio", words)
     assert "--lip-strength" in drive("--lip-strength", 99)
     assert "--lle-strength" in drive("--lle-strength", 2)
+    assert "--variation" in drive("--variation", 1.5)
     assert "no colour and no file" in drive("--background", "nowhere")
     assert "there is no folder" in drive("--report", tmp_path / "no" / "r.json")
     assert not out.exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from avatarfit.model.audio_to_landmarks import AudioToLandmarks, AudioToLandmark
 from avatarfit.model.driver_model import DriverModel
 from avatarfit.model.habits import Habits, Stance
 from avatarfit.model.locally_linear import LocallyLinear
+from avatarfit.model.mouth_flow import MouthFlow
 from avatarfit.model.rig import Rig
 
 MOUTH = 4
@@ -32,6 +35,9 @@ def model(name: str = FEATURE_NAME, stride: int = 4) -> DriverModel:
         AudioToLandmarksConfig(FEATURE_COUNT, MOUTH, stride, width=16, heads=2, layers=2, members=1, kernel_centres=5)
     )
     torch.nn.init.normal_(network.members[0].get_parameter("out.weight"))
+    flow = MouthFlow(2, MOUTH)
+    torch.nn.init.normal_(flow.axes)
+    flow.reach_hops.fill_(4)
     deviation = rig().mouth_deviation_cm
     n = 200
     rotation = np.tile(np.float32([1, 0, 0, 0]), (n, 1))
@@ -50,6 +56,7 @@ def model(name: str = FEATURE_NAME, stride: int = 4) -> DriverModel:
         Habits.of(stance, np.arange(n) / 25, 25.0),
         np.full(MOUTH, 0.25, np.float32),
         deviation,
+        flow=flow.eval().requires_grad_(False),
     )
 
 
@@ -113,6 +120,18 @@ def test_seeds_change_the_habits_and_not_the_mouth() -> None:
     assert np.abs(a.head.translation_cm - b.head.translation_cm).max() > 0.01
 
 
+def test_drawn_mouths_are_the_seeds_and_rest_in_silence() -> None:
+    def mouths(seed: int, variation: float, said: AudioClip) -> np.ndarray:
+        return drive(model(), rig(), said, 25.0, seed=seed, variation=variation, lle_strength=0.0).face.mouth
+
+    said, none = sound(2.0), AudioClip(np.zeros(32000, np.float32), 16000)
+    np.testing.assert_array_equal(mouths(1, 1.0, said), mouths(1, 1.0, said))
+    assert np.abs(mouths(1, 1.0, said) - mouths(2, 1.0, said)).max() > 0.05
+    half = np.abs(mouths(1, 0.5, said) - mouths(1, 0.0, said)).mean()
+    assert 0 < half < np.abs(mouths(1, 1.0, said) - mouths(1, 0.0, said)).mean()
+    np.testing.assert_allclose(mouths(1, 1.0, none), 0.25, atol=1e-5)
+
+
 def same(got: Motion, wanted: Motion) -> None:
     np.testing.assert_allclose(got.face.mouth, wanted.face.mouth, atol=3e-5)
     np.testing.assert_array_equal(got.pts_seconds, wanted.pts_seconds)
@@ -146,10 +165,11 @@ def test_any_pieces_at_any_rates_are_the_whole(seed: int) -> None:
     rate, frame_rate = int(random.choice([8000, 16000, 44100, 48000])), float(random.choice(RATES))
     m, r = model(stride=int(random.integers(1, 6))), rig()
     clip = AudioClip(voice(float(random.uniform(0.05, 2.5)), rate, seed), rate, 0.5)
-    stream = DriverStream(m, r, rate, frame_rate, DriveOptions(seed=seed), start_seconds=0.5)
+    variation = 0.5 * (seed % 3)
+    stream = DriverStream(m, r, rate, frame_rate, DriveOptions(seed=seed, variation=variation), start_seconds=0.5)
     cuts = np.sort(random.integers(0, len(clip.samples), int(random.integers(0, 60))))
     parts = [stream.push(piece) for piece in np.split(clip.samples, cuts)]
-    same(joined([*parts, stream.finish()]), drive(m, r, clip, frame_rate, seed=seed))
+    same(joined([*parts, stream.finish()]), drive(m, r, clip, frame_rate, seed=seed, variation=variation))
 
 
 @pytest.mark.parametrize("rate", [16000, 48000])
@@ -238,7 +258,9 @@ def test_what_cannot_be_driven_is_said() -> None:
     other = Rig.fit(np.random.default_rng(0).normal(0, 1, (20, 478, 3)).astype(np.float32), MOUTH + 1, 3)
     with pytest.raises(FileFormatError, match="moves 4 mouth coefficients; wanted the rig's 5"):
         drive(m, other, sound(1.0), 25.0)
-    for bad in ({"lip_strength": 3.0}, {"lle_strength": -0.1}):
+    with pytest.raises(FileFormatError, match="knows only the mean mouth; wanted one that was fitted"):
+        drive(replace(m, flow=None), r, sound(1.0), 25.0, variation=0.5)
+    for bad in ({"lip_strength": 3.0}, {"lle_strength": -0.1}, {"variation": 1.5}):
         with pytest.raises(ValueError, match=f"{next(iter(bad))} came as"):
             drive(m, r, sound(1.0), 25.0, **bad)
 
@@ -254,6 +276,9 @@ def test_a_damaged_driver_is_refused() -> None:
         (tensors | {"shapes_cm": np.full_like(tensors["shapes_cm"], np.nan)}, config),
         (tensors, {k: v for k, v in config.items() if k != "network"}),
         (tensors, config | {"network": {**config["network"], "width": 32}}),
+        (tensors | {"flow.axes": np.zeros((99, MOUTH), np.float32)}, config),
+        (tensors | {"flow.reach_hops": np.full((), np.inf, np.float32)}, config),
+        ({k: v for k, v in tensors.items() if k != "flow.network.0.bias"}, config),
         # What would take all memory, or for ever, if it were believed.
         (tensors, config | {"network": {**config["network"], "width": 2**40}}),
         (tensors, config | {"network": {**config["network"], "kernel_centres": 2**50}}),

@@ -128,12 +128,12 @@ def test_the_clips_own_background_stays(scene: SimpleNamespace, tmp_path: Path) 
 
 def test_events_and_options(scene: SimpleNamespace, tmp_path: Path) -> None:
     turned = Controls(Settings(head_motion=0.5))
-    _, events = run(scene, tmp_path, seed=5, lip_strength=1.5, lle_strength=0.25, controls=turned)
+    _, events = run(scene, tmp_path, seed=5, lip_strength=1.5, lle_strength=0.25, variation=0.5, controls=turned)
     assert events[0] == Started("drive", 41)
     assert [e.step for e in events if isinstance(e, Progress)] == list(range(1, 42))
     assert sum(isinstance(e, Picture) for e in events) == 1
     assert isinstance(events[-1], Finished)
-    assert StillStream.options == DriveOptions(seed=5, lip_strength=1.5, lle_strength=0.25)
+    assert StillStream.options == DriveOptions(seed=5, lip_strength=1.5, lle_strength=0.25, variation=0.5)
     assert StillStream.controls == turned
     assert StillStream.stances is None
 
