@@ -52,7 +52,7 @@ class DriverModel:
 
         Args:
             told: float32 [T, M + 1], coefficients and the probability of closed lips.
-            speaking: float32 [T] in 0..1; at 0 the mouth rests.
+            speaking: float32 [T] in 0..1; at 0 the mouth rests, with closed lips where they are told.
             lip_strength: size of the motion about rest.
             lle_strength: how far shapes are pulled onto the clip's own, 0 to 1.
 
@@ -64,7 +64,8 @@ class DriverModel:
             return np.zeros((0, len(self.mouth_rest)), np.float32)
         moved = self.mouth_rest + speaking[:, None] * lip_strength * (told[:, :-1] - self.mouth_rest)
         shapes_cm = self.shapes(moved * self.mouth_deviation_cm, lle_strength)
-        sure = speaking * np.clip((told[:, -1] - _OPEN_BELOW) / (_CLOSED_ABOVE - _OPEN_BELOW), 0, 1)
+        # However little anybody speaks: m, b and p are quiet, and half at rest would be half open.
+        sure = np.clip((told[:, -1] - _OPEN_BELOW) / (_CLOSED_ABOVE - _OPEN_BELOW), 0, 1)
         if self.closed is not None and sure.any():
             some = np.flatnonzero(sure)
             share = (sure * sure * (3 - 2 * sure))[some, None]

@@ -47,9 +47,17 @@ def test_lips_that_are_surely_open_stay_what_was_told() -> None:
     )
 
 
-def test_where_nobody_speaks_the_mouth_rests_whatever_was_told() -> None:
-    got = model().mouth(told(np.linspace(0, 1, 9)), np.zeros(9, np.float32), 1.2, 0.0)
-    np.testing.assert_allclose(got, np.tile(REST, (9, 1)), atol=1e-6)
+def test_where_nobody_speaks_the_mouth_rests_whatever_shape_was_told() -> None:
+    silence = np.zeros(9, np.float32)
+    np.testing.assert_allclose(model().mouth(told(silence), silence, 1.2, 0.0), np.tile(REST, (9, 1)), atol=1e-6)
+    closed = [model().mouth(told(silence + 1, seed), silence, 1.2, 0.0) for seed in (1, 2)]
+    np.testing.assert_array_equal(closed[0], closed[1])
+    np.testing.assert_allclose(closed[0], np.tile(REST, (9, 1)), atol=0.15)  # the clip's closed lips nearest to it
+
+
+def test_lips_told_closed_are_closed_however_little_anybody_speaks() -> None:
+    got = model().mouth(told(np.ones(9)), np.linspace(0, 1, 9, dtype=np.float32), 1.2, 0.0)
+    np.testing.assert_allclose(got[:, 0], -1, atol=1e-5)
 
 
 def test_a_growing_probability_closes_the_lips_without_a_jump() -> None:
