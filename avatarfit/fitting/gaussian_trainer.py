@@ -156,7 +156,7 @@ class GaussianTrainer:
             )
         self.state = _State(
             avatar,
-            _moments(avatar),
+            moments_of(avatar),
             torch.optim.Adam(avatar.weights.parameters(), lr=settings.network_rate, betas=_BETAS, eps=1e-8),
             torch.Generator().manual_seed(settings.seed),
             error=torch.zeros(avatar.count),
@@ -348,7 +348,8 @@ class GaussianTrainer:
         }
 
 
-def _moments(avatar: GaussianAvatar) -> Moments:
+def moments_of(avatar: GaussianAvatar) -> Moments:
+    """An optimiser's moments before its first step."""
     base, deltas = avatar.base, avatar.deltas
     return torch.zeros_like(base), torch.zeros_like(base), torch.zeros_like(deltas), torch.zeros_like(deltas)
 

@@ -12,7 +12,7 @@ from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import cKDTree
 
 from avatarfit.capture.clip_folder import HEAD, MOUTH_INTERIOR, NECK, TORSO
-from avatarfit.contracts import Camera, Motion
+from avatarfit.contracts import Camera, InputError, Motion
 from avatarfit.fitting.frame_store import FrameStore, StoredFrame
 from avatarfit.model.gaussian_avatar import (
     ATTRIBUTE_COUNT,
@@ -30,6 +30,8 @@ _MESH_COUNT = 468
 _SUBNASALE, _CHIN = 2, 152
 _SKULL_DEPTH_CM, _NECK_BEHIND_CHIN_CM, _TORSO_BEHIND_CHIN_CM, _MOUTH_BEHIND_LIPS_CM = 7.0, 4.0, 6.0, 0.8
 _OPENING_LOGIT = 2.0
+PERSON = (*HEAD, NECK, TORSO)
+"""The labels of a person."""
 
 
 def resting_frame(motion: Motion, aperture_cm: np.ndarray) -> int:
@@ -50,6 +52,7 @@ def initial_gaussians(
     count: int,
     basis_count: int,
     generator: np.random.Generator,
+    labels: tuple[int, ...] = PERSON,
 ) -> GaussianAvatar:
     """A GaussianAvatar to start fitting from.
 
@@ -61,6 +64,10 @@ def initial_gaussians(
         modes: how the torso gives way.
         count: N.
         basis_count: K, deltas for each Gaussian.
+        labels: of which pixels: the whole person, or the neck and torso below another kind of head.
+
+    Raises:
+        InputError: no frame has such pixels.
     """
     rest = resting_frame(motion, aperture_cm)
     rest_head = motion.head.matrices()[rest]
@@ -70,19 +77,20 @@ def initial_gaussians(
 
     # (frame, labels to take, share of the count)
     yaw, pitch = motion.head.rotation_wxyz[:, 2], motion.head.rotation_wxyz[:, 1]
-    plan: list[tuple[int, tuple[int, ...], float]] = [(rest, (*HEAD, NECK, TORSO), 0.86)]
-    plan += [(int(f(a)), (*HEAD, NECK, TORSO), 0.025) for a in (yaw, pitch) for f in (np.argmin, np.argmax)]
-    plan += [(int(i), (MOUTH_INTERIOR,), 0.02) for i in np.argsort(aperture_cm)[[-1, -len(aperture_cm) // 20]]]
+    plan: list[tuple[int, tuple[int, ...], float]] = [(rest, labels, 0.86)]
+    plan += [(int(f(a)), labels, 0.025) for a in (yaw, pitch) for f in (np.argmin, np.argmax)]
+    if MOUTH_INTERIOR in labels:
+        plan += [(int(i), (MOUTH_INTERIOR,), 0.02) for i in np.argsort(aperture_cm)[[-1, -len(aperture_cm) // 20]]]
 
     parts: list[dict[str, np.ndarray]] = []
     for index, wanted, share in plan:
         posed = landmarks_cm[index] @ motion.head.matrices()[index, :, :3].T + motion.head.translation_cm[index]
         frame = frames[index]
-        labels = np.where(frame.person > 127, frame.labels, 0)
-        candidates = np.isin(labels, wanted)
+        found = np.where(frame.person > 127, frame.labels, 0)
+        candidates = np.isin(found, wanted)
         if index != rest and wanted != (MOUTH_INTERIOR,):
             candidates &= ~_covered(parts, head[index], torso[index], camera)
-        part = _lift(candidates, labels, posed, frame, camera, round(share * count), generator)
+        part = _lift(candidates, found, posed, frame, camera, round(share * count), generator)
         if part is None:
             continue
         skin = part["skin"][:, None, None]
@@ -91,6 +99,12 @@ def initial_gaussians(
         part["mean"] = np.einsum("nij,nj->ni", back[:, :, :3], part["mean"]) + back[:, :, 3]
         parts.append(part)
 
+    if not parts:
+        raise InputError(
+            "the clip's frames show nothing of the person that Gaussians could begin at",
+            f"frames with labels {', '.join(map(str, labels))}",
+            "capture the clip again, with neck and shoulders in the picture",
+        )
     whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     n = len(whole["mean"])
     base = np.zeros((n, ATTRIBUTE_COUNT), np.float32)

@@ -1,0 +1,342 @@
+"""Fits a hash-grid head, and below it the Gaussians of neck and torso, to the frames of a clip, one frame a step.
+
+Both are trained by the loss of the composite, field over Gaussians over background, so that there is no seam between
+them to hide. The Gaussians draw the whole picture; the field only squares of the head, and where it does not draw, the
+head counts as right.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avatarfit import ops
+from avatarfit.capture.clip_folder import NECK, TORSO
+from avatarfit.contracts import Motion
+from avatarfit.contracts.events import Finished, Listener, Note, Picture, Progress, Started, silent
+from avatarfit.fitting.checkpoint import read_checkpoint, write_checkpoint
+from avatarfit.fitting.exposure import Exposure
+from avatarfit.fitting.frame_store import WEIGHT_SCALE, FrameStore, StoredFrame
+from avatarfit.fitting.gaussian_trainer import STAGE, outline_loss
+from avatarfit.fitting.hashgrid_regularisers import distortion, head_matte
+from avatarfit.fitting.hashgrid_settings import HashgridSettings
+from avatarfit.fitting.hashgrid_start import initial_head
+from avatarfit.fitting.initialise import initial_gaussians
+from avatarfit.fitting.joint_gaussians import JointGaussians, adam_tensors
+from avatarfit.fitting.perceptual_loss import PerceptualLoss
+from avatarfit.fitting.seen_cells import SeenCells
+from avatarfit.model.gaussian_avatar import GaussianAvatar
+from avatarfit.model.hashgrid_head import HashgridHead, pixels_of_box, rays_through
+from avatarfit.model.lpips_network import lpips_network
+from avatarfit.model.torso_modes import TorsoModes
+
+_BETAS = (0.9, 0.99)
+_RELOCATE_EVERY, _RELOCATE_UNTIL = 300, 0.7
+_EXPOSURE_FROM = 0.1
+_LAST_LOOKS = 200
+"""Frames whose rays say at the end which cells are kept."""
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds beside the models."""
+
+    generator: torch.Generator
+    step: int = 0
+    relocated: int = 0
+    seconds: float = 0.0
+    order: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+
+
+class HashgridTrainer:
+    """Fits the head's field and the Gaussians of neck and torso of one person.
+
+    Args:
+        motion: of the training frames, measured.
+        landmarks_cm: float32 [T, 478, 3] of the training frames, in the head's frame.
+        aperture_cm: float [T], the inner lips' gap.
+        frames: the same T frames on disk.
+        plate: uint8 [H, W, 3], the background at the fitting size.
+        modes: how the torso gives way; as many as `motion.torso.shape` has columns.
+        settings: how.
+        checkpoint: where to keep the state; None keeps none.
+        resume: go on from the checkpoint when there is one.
+
+    Raises:
+        InputError: no frame shows a head, or nothing below it, or the grids do not fit into memory.
+    """
+
+    def __init__(
+        self,
+        motion: Motion,
+        landmarks_cm: np.ndarray,
+        aperture_cm: np.ndarray,
+        frames: FrameStore,
+        plate: np.ndarray,
+        modes: TorsoModes,
+        settings: HashgridSettings,
+        *,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+        on_event: Listener = silent,
+    ) -> None:
+        self.settings, self.frames, self.on_event, self.checkpoint = settings, frames, on_event, checkpoint
+        self.plate = torch.from_numpy(plate).float() / 255
+        backend = ops.choose("auto")
+        self.backend = backend.name
+        on_event(Note(STAGE, f"kernels: {backend.name} ({backend.reason})"))
+        network, said = lpips_network() if settings.lpips_weight else (None, "LPIPS is off: its weight is 0")
+        self.perceptual = None if network is None else PerceptualLoss(network, settings.lpips_weight)
+        on_event(Note(STAGE, f"in the loss, {said}"))
+        torch.manual_seed(settings.seed)
+        below = settings.below()
+        gaussians = initial_gaussians(
+            motion, landmarks_cm, frames, aperture_cm, modes, count=below.count, basis_count=below.basis_count,
+            generator=np.random.default_rng(settings.seed), labels=(NECK, TORSO),
+        )  # fmt: skip
+        self.below = JointGaussians(gaussians, motion, frames.camera, below, self.backend)
+        start = initial_head(motion, landmarks_cm, frames, gaussians.rest_head, settings.shape())
+        self.head = start.head
+        self.cells = SeenCells(start.allowed, self.head.low_cm, self.head.side_cm, settings.occupancy_threshold)
+        self.head.occupancy.copy_(self.cells.bits(start.shell))
+        self.codes = torch.nn.Parameter(torch.zeros(len(motion), settings.code_count))
+        self.optimiser, self._rates = self._field_optimiser()
+        self.exposure = Exposure(len(motion), settings.exposure_rate)
+        self.state = _State(torch.Generator().manual_seed(settings.seed))
+        self.poses = torch.from_numpy(motion.head.matrices())
+        self.condition = self.head.conditions(motion, held=False)
+        if resume and checkpoint is not None and checkpoint.is_file():
+            read_checkpoint(checkpoint, self._tensors(), self._scalars)
+            on_event(Note(STAGE, f"resumed at step {self.state.step} from {checkpoint}"))
+
+    def _field_optimiser(self) -> tuple[torch.optim.Adam, list[float]]:
+        settings, head = self.settings, self.head
+        parts: list[tuple[list[torch.nn.Parameter], float, float]] = [
+            ([head.table, head.planes], settings.table_rate, 0.0),
+            ([head.motion.rest, head.motion.attention], settings.motion_rate, 0.0),
+            ([head.motion.bases], settings.motion_rate, settings.basis_decay),
+            ([*head.density.parameters(), *head.colour.parameters()], settings.mlp_rate, 0.0),
+            (list(head.weights.parameters()), settings.network_rate, 0.0),
+            ([self.codes], settings.code_rate, settings.code_weight),
+        ]
+        groups = [
+            {"params": [p for p in some if p.numel()], "lr": rate, "weight_decay": decay} for some, rate, decay in parts
+        ]
+        groups = [group for group in groups if group["params"]]
+        optimiser = torch.optim.AdamW(groups, betas=_BETAS, eps=1e-15, fused=True)
+        return optimiser, [float(group["lr"]) for group in optimiser.param_groups]
+
+    def run(self) -> tuple[GaussianAvatar, HashgridHead]:
+        """Fits until the minutes or the steps are used up; the Gaussians of neck and torso, and the head."""
+        # Torch's threads would wait, spinning, beside the kernels' own.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return self._run()
+        finally:
+            torch.set_num_threads(threads)
+
+    def _run(self) -> tuple[GaussianAvatar, HashgridHead]:
+        settings, state = self.settings, self.state
+        started = time.monotonic() - state.seconds
+        last_checkpoint = last_picture = time.monotonic()
+        total = settings.steps
+        self.on_event(Started(STAGE, total, "steps"))
+        losses: list[float] = []
+        while (share := self._share_done()) < 1:
+            losses.append(self._step(share))
+            state.step += 1
+            now = time.monotonic()
+            state.seconds = now - started
+            if state.step % _RELOCATE_EVERY == 0 and share < _RELOCATE_UNTIL:
+                self.below.relocate(state.generator)
+                state.relocated = state.step
+            if state.step % 50 == 0:
+                goal = total or max(state.step, round(state.step / max(self._share_done(), 1e-3)))
+                values = {"loss": float(np.mean(losses)), "step_ms": 1000 * state.seconds / state.step}
+                self.on_event(Progress(STAGE, state.step, goal, values))
+                losses.clear()
+            if now - last_picture > settings.picture_seconds:
+                self.on_event(Picture(STAGE, state.step, "truth | avatar", self.preview()))
+                last_picture = now
+            if self.checkpoint is not None and now - last_checkpoint > settings.checkpoint_seconds:
+                write_checkpoint(self.checkpoint, self._tensors(), self._scalars)
+                last_checkpoint = now
+        if self.checkpoint is not None:
+            write_checkpoint(self.checkpoint, self._tensors(), self._scalars)
+        self.on_event(Picture(STAGE, state.step, "truth | avatar", self.preview()))
+        self.on_event(Finished(STAGE, state.seconds, {"steps": state.step}))
+        return self.result()
+
+    def result(self) -> tuple[GaussianAvatar, HashgridHead]:
+        """The Gaussians that show, and the head, as they are now, of their own; the trainer may go on."""
+        avatar = self.below.avatar
+        gaussians = avatar.only(torch.ones(avatar.count, dtype=torch.bool)).trainable()
+        shown = torch.from_numpy(self.below.shown())
+        if self.state.step - self.state.relocated >= len(self.condition) and not bool(shown.all()):
+            note = f"{int((~shown).sum())} of {len(shown)} Gaussians showed in no frame and are left out"
+            self.on_event(Note(STAGE, note))
+            gaussians = gaussians.only(shown)
+        head = HashgridHead.from_tensors(self.head.to_tensors(), self.head.config())
+        head.occupancy.copy_(self._last_bits())
+        return gaussians, head
+
+    def _share_done(self) -> float:
+        if self.settings.steps is not None:
+            return self.state.step / max(self.settings.steps, 1)
+        return self.state.seconds / max((self.settings.minutes or 0) * 60, 1e-9)
+
+    def _next_frame(self) -> int:
+        state = self.state
+        if not len(state.order):
+            state.order = torch.randperm(len(self.condition), generator=state.generator)
+        frame, state.order = int(state.order[0]), state.order[1:]
+        return frame
+
+    def _step(self, share: float) -> float:
+        settings, state, head = self.settings, self.state, self.head
+        frame = self._next_frame()
+        truth = self.frames[frame]
+        rate = settings.last_rate**share
+        behind = self.below.draw(frame, state.generator)
+        inside, outside, near = (torch.from_numpy(m) for m in head_matte(truth.labels, truth.person))
+        drawn = self._squares(frame, truth, near)
+        pixels = drawn.nonzero()
+
+        noise = torch.randn(self.condition.shape[1], generator=state.generator) * settings.motion_noise
+        field_state = head.frame_state(self.condition[frame] + noise, self.codes[frame])
+        jitter = torch.rand(len(pixels), generator=state.generator)
+        samples = head.march(*rays_through(pixels.flip(1), self.frames.camera, self.poses[frame]), jitter)
+        sigma, colour = head.shade(samples.positions, field_state, self.backend)
+        light = ops.composite_rays(sigma, colour, samples.t, samples.lengths, samples.offsets, backend=self.backend)
+        self.cells.see(samples.positions, light.weights.detach())
+
+        front = torch.zeros_like(behind)
+        front[drawn] = torch.cat([light.color, light.alpha[:, None]], 1).detach()
+        image = front + (1 - front[:, :, 3:]) * behind
+        loss, gradient = self._loss(image, frame, truth, near & ~drawn)
+        of_front = gradient.clone()
+        of_front[:, :, 3] -= (gradient * behind).sum(2)
+        self.below.take(gradient * (1 - front[:, :, 3:]), state.step + 1, rate)
+
+        of_rays = of_front[drawn]
+        per_ray = 1 / len(pixels)
+        # The field's own alpha: a head has no holes, and nothing else is the field's.
+        sign = outside[drawn].float() - inside[drawn].float()
+        of_rays[:, 3] += settings.head_alpha_weight * per_ray * sign
+        of_weights = distortion(light.weights.detach(), samples.t, samples.lengths, samples.offsets)[1]
+        torch.autograd.backward(
+            [light.color, light.alpha, light.weights],
+            [
+                of_rays[:, :3].contiguous(),
+                of_rays[:, 3].contiguous(),
+                of_weights * (settings.distortion_weight * per_ray),
+            ],
+        )
+        for group, first in zip(self.optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = first * rate
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        if state.step + 1 >= settings.occupancy_from and (state.step + 1) % settings.occupancy_every == 0:
+            head.occupancy.copy_(self.cells.bits(self.cells.occupied()))
+            self.cells.fade(settings.occupancy_fade)
+        return float(loss)
+
+    def _squares(self, frame: int, truth: StoredFrame, near: Tensor) -> Tensor:
+        """bool [H, W]: the pixels whose rays are looked through, around pixels drawn by the loss' weight."""
+        height, width = near.shape
+        drawn = torch.zeros_like(near)
+        chance = (torch.from_numpy(truth.weight.astype(np.float32)) * near).flatten().cumsum(0)
+        if chance[-1] <= 0:
+            chance = torch.arange(1.0, height * width + 1)
+        left, top, right, bottom = pixels_of_box(self.head.box, self.frames.camera, self.poses[frame])
+        side = self.settings.patch_px
+        for _ in range(self.settings.patches):
+            place = torch.rand((), generator=self.state.generator) * chance[-1]
+            at = min(int(torch.searchsorted(chance, place)), height * width - 1)
+            row = max(0, min(at // width - side // 2, height - side))
+            column = max(0, min(at % width - side // 2, width - side))
+            drawn[row : row + side, column : column + side] = True
+        of_box = torch.zeros_like(near)
+        of_box[top:bottom, left:right] = True
+        return drawn & of_box
+
+    def _loss(self, image: Tensor, frame: int, truth: StoredFrame, unknown: Tensor) -> tuple[Tensor, Tensor]:
+        """A picture's loss and its gradient; where it is `unknown`, bool [H, W], it counts as right."""
+        settings = self.settings
+        target = torch.from_numpy(truth.rgb.astype(np.float32)).mul_(1 / 255)
+        person = np.where(unknown.numpy(), 0, truth.person)
+        if settings.exposure_rate and self._share_done() > _EXPOSURE_FROM:
+            self.exposure.observe(frame, image, target, self.plate, person)
+            target /= self.exposure.gain(frame)
+        weight = torch.from_numpy(truth.weight.astype(np.float32)).mul_(1 / WEIGHT_SCALE)
+        weight[unknown] = 0
+        image[unknown] = torch.nn.functional.pad(target[unknown], (0, 1), value=1.0)
+        loss, gradient = ops.l1_dssim_with_gradient(
+            image, target, weight, settings.dssim_fraction, background=self.plate, backend=self.backend
+        )
+        value, alpha_gradient = outline_loss(image[:, :, 3], torch.from_numpy(truth.person.copy()))
+        gradient[:, :, 3].add_(alpha_gradient, alpha=settings.alpha_weight)
+        loss = loss + settings.alpha_weight * value
+        if self.perceptual is not None and self.state.step % settings.lpips_every == 0:
+            loss += self.perceptual.add_to(gradient, image, target, self.plate, person, self.state.generator)
+        gradient[unknown] = 0
+        return loss, gradient
+
+    @torch.no_grad()
+    def _last_bits(self) -> Tensor:
+        """Occupancy of the cells in which rays of frames spread over the clip see more than the threshold."""
+        head, camera = self.head, self.frames.camera
+        cells = SeenCells(self.cells.allowed, head.low_cm, head.side_cm, self.settings.occupancy_threshold)
+        chosen = np.unique(np.linspace(0, len(self.condition) - 1, min(_LAST_LOOKS, len(self.condition))).round())
+        for frame in chosen.astype(int):
+            pixels = self._pixels(int(frame))
+            samples = head.march(*rays_through(pixels, camera, self.poses[frame]), backend=self.backend)
+            sigma = head.density_at(samples.positions, head.frame_state(self.condition[frame]), self.backend)[0]
+            rest = samples.t, samples.lengths, samples.offsets
+            cells.see(samples.positions, ops.composite_rays(sigma, sigma[:, None], *rest).weights)
+        return cells.bits(cells.occupied()) & head.occupancy
+
+    def _pixels(self, frame: int) -> Tensor:
+        left, top, right, bottom = pixels_of_box(self.head.box, self.frames.camera, self.poses[frame])
+        return torch.cartesian_prod(torch.arange(top, bottom), torch.arange(left, right)).flip(1)
+
+    @torch.no_grad()
+    def preview(self) -> np.ndarray:
+        """uint8 [H, 2W, 3]: a training frame beside the avatar in the same motion."""
+        frame = len(self.condition) // 3
+        front = self.head.draw(
+            self.frames.camera, self.poses[frame], self.head.frame_state(self.condition[frame]), self.backend
+        )
+        image = front + (1 - front[:, :, 3:]) * self.below.draw(frame)
+        shown = image[:, :, :3] + (1 - image[:, :, 3:]) * self.plate
+        picture = (shown.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+        return np.concatenate([self.frames[frame].rgb, picture], axis=1)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Everything that changes, by name; reading a checkpoint writes into these."""
+        out = {f"gaussians.{name}": tensor for name, tensor in self.below.tensors().items()}
+        out |= {f"field.{name}": tensor for name, tensor in adam_tensors("adam", self.optimiser).items()}
+        seen = {"occupancy": self.head.occupancy, "largest": self.cells.largest, "exposure": self.exposure.log_gain}
+        return out | seen
+
+    def _scalars(self, loaded: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """State that is no fixed tensor; given a checkpoint's, takes it over."""
+        state = self.state
+        if loaded is not None:
+            state.step, state.seconds = int(loaded["step"]), float(loaded["seconds"])
+            state.relocated = int(loaded["relocated"])
+            state.order = loaded["order"]
+            state.generator.set_state(loaded["generator"])
+        return {
+            "step": torch.tensor(state.step),
+            "relocated": torch.tensor(state.relocated),
+            "seconds": torch.tensor(state.seconds, dtype=torch.float64),
+            "order": state.order.clone(),
+            "generator": state.generator.get_state(),
+        }

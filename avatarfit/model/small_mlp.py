@@ -1,0 +1,46 @@
+"""A small perceptron with all its numbers in one flat tensor, as a fused kernel reads them."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+class SmallMlp(nn.Module):
+    """ReLU between the layers, nothing after the last.
+
+    Args:
+        widths: of the input, the hidden layers and the output.
+
+    Attributes:
+        parameters_flat: float32 [P]; layer after layer its matrix [out, in], then its bias [out].
+    """
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.widths = widths
+        parts = []
+        for inputs, outputs in pairwise(widths):
+            reach = math.sqrt(6 / inputs)  # He et al. 2015, uniform
+            parts += [torch.empty(outputs * inputs).uniform_(-reach, reach), torch.zeros(outputs)]
+        self.parameters_flat = nn.Parameter(torch.cat(parts))
+
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """(matrix [out, in], bias [out]) of each layer: views of the flat tensor."""
+        out, at = [], 0
+        for inputs, outputs in pairwise(self.widths):
+            end = at + inputs * outputs
+            out.append((self.parameters_flat[at:end].view(outputs, inputs), self.parameters_flat[end : end + outputs]))
+            at = end + outputs
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[S, widths[-1]] of [S, widths[0]]."""
+        layers = self.layers()
+        for matrix, bias in layers[:-1]:
+            x = torch.relu(torch.addmm(bias, x, matrix.t()))
+        matrix, bias = layers[-1]
+        return torch.addmm(bias, x, matrix.t())
