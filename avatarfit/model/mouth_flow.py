@@ -30,7 +30,7 @@ class MouthFlow(nn.Module):
     Buffers:
         axes: float [J, M], residuals on unit axes -> coefficients.
         offset, scale: float [M + 1], what brings a prediction to order one.
-        reach_hops: float [], standard deviation of the Gaussian that smooths the noise.
+        reach_hops: float [1], standard deviation of the Gaussian that smooths the noise.
     """
 
     axes: Tensor
@@ -43,7 +43,7 @@ class MouthFlow(nn.Module):
         self.register_buffer("axes", torch.zeros(axis_count, mouth_count))
         self.register_buffer("offset", torch.zeros(mouth_count + 1))
         self.register_buffer("scale", torch.ones(mouth_count + 1))
-        self.register_buffer("reach_hops", torch.ones(()))
+        self.register_buffer("reach_hops", torch.ones(1))
         self.network = nn.Sequential(
             nn.Linear(axis_count + mouth_count + 1 + 2 * _WAVES, _WIDTH), nn.SiLU(),
             nn.Linear(_WIDTH, _WIDTH), nn.SiLU(), nn.Linear(_WIDTH, axis_count),

@@ -277,7 +277,7 @@ def test_a_damaged_driver_is_refused() -> None:
         (tensors, {k: v for k, v in config.items() if k != "network"}),
         (tensors, config | {"network": {**config["network"], "width": 32}}),
         (tensors | {"flow.axes": np.zeros((99, MOUTH), np.float32)}, config),
-        (tensors | {"flow.reach_hops": np.full((), np.inf, np.float32)}, config),
+        (tensors | {"flow.reach_hops": np.full(1, np.inf, np.float32)}, config),
         ({k: v for k, v in tensors.items() if k != "flow.network.0.bias"}, config),
         # What would take all memory, or for ever, if it were believed.
         (tensors, config | {"network": {**config["network"], "width": 2**40}}),
