@@ -19,7 +19,8 @@ of each kernel, reading half-precision deltas as they are, and `frame_graph.Fram
 multi-resolution hash grid, [N, levels * F], differentiable in points and table; `triplane_encode` those of three
 planes.
 For a volume instead of Gaussians, `march_rays` gives the samples of rays that lie in the occupied cells of an
-`OccupancyGrid`, and `composite_rays` what the rays see of them.
+`OccupancyGrid`, and `composite_rays` what the rays see of them. `fused_mlp(x[S,I], parameters[P], (I, H, ..., O))`
+evaluates a small perceptron without leaving the cache between its layers.
 
 Every operation takes `backend="auto" | "reference" | "cpu" | "cuda"`; `choose(backend)` says what that comes to and
 why. The native kernels take contiguous float32 tensors on their device. The CPU's are bit-for-bit repeatable for a
@@ -35,6 +36,7 @@ from avatarfit.ops.blend import blend, blend_reference, blend_weights_grad
 from avatarfit.ops.blend_adam import blend_adam_step_
 from avatarfit.ops.composite import RayLight, composite_rays, composite_rays_reference
 from avatarfit.ops.frame import Frame, Gaussians
+from avatarfit.ops.fused_mlp import fused_mlp, fused_mlp_reference, mlp_layers, mlp_parameter_count
 from avatarfit.ops.hash_encode import hash_encode, hash_encode_reference, triplane_encode
 from avatarfit.ops.hash_grid import HashGrid
 from avatarfit.ops.loss import l1_dssim, l1_dssim_reference, l1_dssim_with_gradient, ssim_map
@@ -59,6 +61,8 @@ __all__ = [
     "choose",
     "composite_rays",
     "composite_rays_reference",
+    "fused_mlp",
+    "fused_mlp_reference",
     "hash_encode",
     "hash_encode_reference",
     "l1_dssim",
@@ -66,6 +70,8 @@ __all__ = [
     "l1_dssim_with_gradient",
     "march_rays",
     "march_rays_reference",
+    "mlp_layers",
+    "mlp_parameter_count",
     "project",
     "project_reference",
     "rasterise",

@@ -15,7 +15,7 @@ from typing import Any
 
 from avatarfit.contracts import BackendError
 
-ABI_VERSION = 5
+ABI_VERSION = 6
 LIBRARY_NAME = "libavatarfit_cpu.so"
 
 STATUS_OK = 0
@@ -28,6 +28,7 @@ _RENDER = [c_void_p] * 5 + [c_int64, c_int32, c_int32] + [c_void_p] * 3 + [*_CAM
 _GRID = [c_void_p, c_int64, c_int32, c_void_p, c_int32, c_void_p, c_void_p, c_int32]
 _MARCH = [c_void_p] * 5 + [c_int64, c_void_p, c_void_p, c_void_p, c_int32, c_float]
 _SAMPLES = [c_void_p] * 5 + [c_int64, c_int32]
+_MLP = [c_void_p, c_int64, c_void_p, c_int32, c_void_p]
 _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "af_abi_version": ([], c_int32),
     "af_isa": ([], c_char_p),
@@ -66,6 +67,8 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "af_march_rays_write": (_MARCH + [c_void_p] * 5, c_int32),
     "af_composite_rays": (_SAMPLES + [c_void_p] * 4, c_int32),
     "af_composite_rays_backward": (_SAMPLES + [c_void_p] * 7, c_int32),
+    "af_fused_mlp": ([c_void_p, *_MLP, c_void_p], c_int32),
+    "af_fused_mlp_backward": ([c_void_p, *_MLP] + [c_void_p] * 3, c_int32),
 }
 
 

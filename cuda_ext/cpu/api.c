@@ -13,7 +13,7 @@
 #include "cpu/table.h"
 #include "shared/constants.h"
 
-#define AF_ABI_VERSION 5
+#define AF_ABI_VERSION 6
 #define AF_API __attribute__((visibility("default")))
 
 extern const af_table af_table_baseline;
@@ -122,6 +122,7 @@ AF_API double af_constant(const char *name) {
       {"SSIM_WINDOW", 2 * AF_SSIM_HALF + 1}, {"SSIM_C1", AF_SSIM_C1}, {"SSIM_C2", AF_SSIM_C2},
       {"GRID_LEVELS_MAX", AF_GRID_LEVELS_MAX}, {"GRID_FEATURES_MAX", AF_GRID_FEATURES_MAX},
       {"GRID_RESOLUTION_MAX", AF_GRID_RESOLUTION_MAX}, {"GRID_ROWS_LOG2_MAX", AF_GRID_ROWS_LOG2_MAX},
+      {"MLP_LAYERS_MAX", AF_MLP_LAYERS_MAX}, {"MLP_WIDTH_MAX", AF_MLP_WIDTH_MAX},
       {"HASH_PRIME_Y", AF_HASH_PRIME_Y}, {"HASH_PRIME_Z", AF_HASH_PRIME_Z},
   };
   for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
@@ -286,4 +287,20 @@ AF_API int af_composite_rays_backward(const float *sigma, const float *color, co
                                       const float *grad_weights, float *grad_sigma, float *grad_color) {
   return table()->composite_rays_backward(sigma, color, t, lengths, offsets, rays, channels, weights, grad_out, grad_alpha,
                                      grad_depth, grad_weights, grad_sigma, grad_color);
+}
+
+/* x [n, widths[0]], widths [layers + 1], parameters as shared/fused_mlp.h has them, out [n, widths[layers]]. */
+AF_API int af_fused_mlp(af_workspace *workspace, const float *x, int64_t n, const int32_t *widths, int layers,
+                        const float *parameters, float *out) {
+  af_mlp mlp;
+  if (!af_mlp_prepare(&mlp, widths, layers)) return AF_BAD_VALUE;
+  return table()->fused_mlp(workspace, &mlp, x, n, parameters, out);
+}
+
+/* Either gradient may be null. */
+AF_API int af_fused_mlp_backward(af_workspace *workspace, const float *x, int64_t n, const int32_t *widths, int layers,
+                                 const float *parameters, const float *grad, float *grad_x, float *grad_parameters) {
+  af_mlp mlp;
+  if (!af_mlp_prepare(&mlp, widths, layers)) return AF_BAD_VALUE;
+  return table()->fused_mlp_backward(workspace, &mlp, x, n, parameters, grad, grad_x, grad_parameters);
 }

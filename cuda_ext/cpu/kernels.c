@@ -6,6 +6,7 @@
 #include "cpu/blend.h"
 #include "cpu/hash_encode.h"
 #include "cpu/composite.h"
+#include "cpu/fused_mlp.h"
 #include "cpu/loss.h"
 #include "cpu/project.h"
 #include "cpu/raster_bins.h"
@@ -33,4 +34,6 @@ const af_table AF_JOIN(af_table_, AF_ISA) = {
     .hash_encode_backward = hash_encode_backward,
     .composite_rays = composite_rays,
     .composite_rays_backward = composite_rays_backward,
+    .fused_mlp = fused_mlp,
+    .fused_mlp_backward = fused_mlp_backward,
 };

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "cpu/workspace.h"
+#include "shared/fused_mlp.h"
 #include "shared/hash_grid.h"
 
 enum { AF_OK = 0, AF_BAD_VALUE = 1, AF_NO_MEMORY = 2, AF_NOT_FINITE = 3 };
@@ -45,6 +46,10 @@ typedef struct {
                                  const int64_t *offsets, int64_t rays, int channels, const float *weights,
                                  const float *grad_out, const float *grad_alpha, const float *grad_depth,
                                  const float *grad_weights, float *grad_sigma, float *grad_color);
+  int (*fused_mlp)(af_workspace *workspace, const af_mlp *mlp, const float *x, int64_t n, const float *parameters,
+                   float *out);
+  int (*fused_mlp_backward)(af_workspace *workspace, const af_mlp *mlp, const float *x, int64_t n,
+                            const float *parameters, const float *grad, float *grad_x, float *grad_parameters);
 } af_table;
 
 #endif

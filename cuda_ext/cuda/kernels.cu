@@ -2,12 +2,13 @@
 #include "cuda/launch.cuh"
 
 #include "cuda/composite.cuh"
+#include "cuda/fused_mlp.cuh"
 #include "cuda/hash_encode.cuh"
 #include "cuda/loss.cuh"
 #include "cuda/march.cuh"
 #include "cuda/render.cuh"
 
-#define AF_CUDA_ABI_VERSION 4
+#define AF_CUDA_ABI_VERSION 5
 
 #ifndef AF_CUDA_ARCHITECTURES
 #define AF_CUDA_ARCHITECTURES "unknown"
