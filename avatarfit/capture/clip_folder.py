@@ -168,7 +168,7 @@ class ClipFolder:
         """
         from avatarfit.media import covering, read_audio
 
-        self._check_source()
+        self.check_source()
         if self.manifest["source"]["audio"] is None:
             raise SoundError(f"{self.source} has no sound", "a clip with speech", "record the clip with sound")
         sound = read_audio(self.source)
@@ -187,7 +187,7 @@ class ClipFolder:
         stop = len(self) if stop is None else min(stop, len(self))
         if start >= stop:
             return
-        self._check_source()
+        self.check_source()
         yield from ahead(read_working_at(self.source, self.view, self.pts_seconds[start:stop]))
 
     def frames_at(self, indices: Sequence[int]) -> Iterator[VideoFrame]:
@@ -196,7 +196,7 @@ class ClipFolder:
         Raises:
             InputError: the source is gone or was changed.
         """
-        self._check_source()
+        self.check_source()
         return read_working_at(self.source, self.view, self.pts_seconds[list(indices)])
 
     def masks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -220,7 +220,12 @@ class ClipFolder:
             "capture the clip again",
         )  # fmt: skip
 
-    def _check_source(self) -> None:
+    def check_source(self) -> None:
+        """Raise unless the clip this folder was captured from is at its place, as it was.
+
+        Raises:
+            InputError: it is gone or was changed.
+        """
         if not self.source.is_file():
             raise InputError(
                 f"{self.source}, from which {self.path} was captured, is not there",
