@@ -1,5 +1,5 @@
 """The .avatar file: safetensors with a JSON header."""
 
-from avatarfit.avatarfile.file import FORMAT, VERSION, read_avatar, write_avatar
+from avatarfit.avatarfile.file import FORMAT, HEADS, OLDEST, VERSION, check_head, read_avatar, write_avatar
 
-__all__ = ["FORMAT", "VERSION", "read_avatar", "write_avatar"]
+__all__ = ["FORMAT", "HEADS", "OLDEST", "VERSION", "check_head", "read_avatar", "write_avatar"]

@@ -16,8 +16,21 @@ from avatarfit.avatarfile.whole_file import whole_file
 from avatarfit.contracts import FileFormatError, InputError
 
 FORMAT = "avatarfit.avatar"
-VERSION = 3
+VERSION, OLDEST = 4, 3
+"""What is written, and what is still read: version 3 knows no head but Gaussians."""
+HEADS = ("gaussian", "hashgrid")
+"""What the header's "head" may say."""
 _KEY = "avatarfit"
+
+
+def check_head(head: str) -> None:
+    """Raise unless an avatar may have such a head.
+
+    Raises:
+        InputError: none of `HEADS`.
+    """
+    if head not in HEADS:
+        raise InputError(f"--head came as {head}", " or ".join(HEADS), "choose one of them")
 
 
 def write_avatar(path: Path | str, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
@@ -60,10 +73,10 @@ def read_avatar(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarray]
             header = json.loads(metadata.get(_KEY, "null"))
             if not isinstance(header, dict) or header.get("format") != FORMAT:
                 raise FileFormatError(f"{path} is not an avatar file", f"a file of format {FORMAT}", refit)
-            if not isinstance(header.get("version"), int) or header["version"] != VERSION:
+            if header.get("version") not in range(OLDEST, VERSION + 1):
                 raise FileFormatError(
                     f"{path} is of version {header.get('version')}",
-                    f"version {VERSION}",
+                    f"version {OLDEST} or {VERSION}",
                     "update avatarfit, or fit the avatar anew with this one",
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

@@ -53,6 +53,22 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
         raise InputError(f"{name} came as {value:g}", f"a number from {low:g} to {high:g}", "change it")
 
 
+def check_length(minutes: float | None, steps: int | None) -> None:
+    """Raise unless a fit may take so many minutes, or so many steps.
+
+    Raises:
+        InputError: both came, or one is out of range.
+    """
+    from avatarfit.contracts import InputError
+
+    if minutes is not None and steps is not None:
+        raise InputError("both --minutes and --steps came", "one of them", "leave one away")
+    if minutes is not None:
+        check_range("--minutes", minutes, 0.01, 24 * 60)
+    if steps is not None:
+        check_range("--steps", steps, 1, 10_000_000)
+
+
 def check_clip(path: Path, needs_sound: bool) -> None:
     """Raise unless `path` is a clip folder or a video whose pictures (and sound) can be decoded.
 

@@ -115,7 +115,7 @@ def figures_table(result: dict[str, Any]) -> str:
     """The figures of `evaluate_avatar` for a person to read."""
     size, frames = result["size"], result["frames"]
     lines = [
-        f"{size['width_px']}x{size['height_px']}, {frames['held_out_judged']} held-out frames, "
+        f"{size['width_px']}x{size['height_px']}, {result['head']} head, {frames['held_out_judged']} held-out frames, "
         f"{frames['training_judged']} training frames; PSNR in dB (higher is better) / SSIM (1 is best)",
         f"{'':<24}{'person':>16}{'mouth':>16}{'whole frame':>16}",
     ]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from avatarfit.cli.types import MaybeFloat, MaybeInt, MaybePath, MaybeSize
+from avatarfit.cli.types import MaybeFloat, MaybeInt, MaybePath, MaybeSize, MaybeText
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,9 @@ class Fit:
     """The video, or a clip folder made by `avatarfit capture`."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The avatar file to write, such as anna.avatar."""
+    head: str = "gaussian"
+    """What the head is made of. gaussian: fitted in minutes, drawn live on a CPU. hashgrid: a radiance field (NeRF),
+    slower to fit and to draw; `avatarfit convert` makes Gaussians of it."""
     size: MaybeInt = None
     """Width of the avatar's picture in pixels; more is sharper and slower. The preset's own if not given (cpu: 256)."""
     minutes: MaybeFloat = None
@@ -32,8 +35,9 @@ class Fit:
     """Number of optimisation steps instead of minutes: gives the same avatar every time."""
     seed: int = 0
     """Seed of everything random."""
-    preset: str = "cpu"
-    """A preset's name, or the path of a TOML file with settings."""
+    preset: MaybeText = None
+    """A preset's name, or the path of a TOML file with settings; cpu for Gaussians and hashgrid for the hash-grid head
+    if not given."""
     work_dir: MaybePath = None
     """Folder for measurements, checkpoints, logs, curves and preview.png; NAME.work beside the output if not given."""
     resume: bool = False
@@ -58,23 +62,20 @@ class Fit:
     def run(self) -> int:
         """Fit; the exit code."""
         from avatarfit.cli.checks import (
+        from avatarfit.avatarfile import check_head
             check_clip,
             check_output_file,
+            check_length,
             check_output_folder,
             check_range,
             check_view,
             parse_audio_offset,
         )
-        from avatarfit.contracts import InputError
 
         check_clip(self.clip, needs_sound=True)
         check_output_file(self.output, ".avatar")
-        if self.minutes is not None and self.steps is not None:
-            raise InputError("both --minutes and --steps came", "one of them", "leave one away")
-        if self.minutes is not None:
-            check_range("--minutes", self.minutes, 0.01, 24 * 60)
-        if self.steps is not None:
-            check_range("--steps", self.steps, 1, 10_000_000)
+        check_head(self.head)
+        check_length(self.minutes, self.steps)
         if self.size is not None:
             check_range("--size", self.size, 32, 2048)
         check_view(self.clip, None, self.fps, self.face)

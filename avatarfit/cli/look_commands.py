@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Inspect:
             f"{header['format']} version {header['version']}",
             "picture": f"{camera.get('width_px')}x{camera.get('height_px')} px "
             f"at {header.get('frame_rate_hz', 0):g} frames a second",
-            "head": str(header.get("head")),
+            "head": _head(str(header.get("head")), tensors),
             **{str(k).replace("_", " "): str(v) for k, v in made.items()},
         }
         width = max(map(len, rows))
@@ -44,6 +48,15 @@ class Inspect:
         for key, value in sorted(tensors.items(), key=lambda item: -item[1].nbytes)[:8]:
             print(f"{'':<{width}}  {key} {value.dtype} {list(value.shape)}")
         return 0
+
+
+def _head(kind: str, tensors: dict[str, np.ndarray]) -> str:
+    """What the head is made of, and of how much."""
+    count = len(tensors["gaussians.base"]) if "gaussians.base" in tensors else 0
+    if kind != "hashgrid":
+        return f"{kind}, {count} Gaussians"
+    numbers = sum(values.size for name, values in tensors.items() if name.startswith("field."))
+    return f"{kind}, {numbers / 1e6:.2f} million numbers; neck and torso: {count} Gaussians"
 
 
 @dataclass(frozen=True)

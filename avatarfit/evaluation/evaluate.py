@@ -110,7 +110,7 @@ def evaluate_avatar(
         the same under `train`, `torso_from_head`, `baseline_mean`, `baseline_nearest`, and of each composite under
         `composites`; `found_landmarks`, `neck_seam`, `pose_jitter`, `temporal_flicker`, `silence_leakage`,
         `lip_sound_offset`, `driven`, `latency`, `sync` where they could be measured; `split`, `frames`, `size`,
-        `worst_frames`, `notes`, `per_frame`, `definitions`.
+        `head`, `gaussians`, `field_numbers`, `worst_frames`, `notes`, `per_frame`, `definitions`.
 
     Raises:
         InputError: the clip is too short to hold frames out, has another aspect ratio than the avatar, its landmarks
@@ -278,6 +278,7 @@ def _driven(job: _Judgement, sound: Sound) -> dict[str, Any]:
 
 def _result(job: _Judgement, moving: MotionFigures, driven: dict[str, Any]) -> dict[str, Any]:
     view, means = job.view, {name: scores.means() for name, scores in job.scores.items()}
+    volume = job.avatar.field
     return {
         **means["full"],
         "train": means["train"],
@@ -300,7 +301,9 @@ def _result(job: _Judgement, moving: MotionFigures, driven: dict[str, Any]) -> d
             "training_judged": len(job.train),
             "consecutive": len(job.consecutive),
         },
+        "head": "gaussian" if volume is None else "hashgrid",
         "gaussians": int(job.avatar.gaussians.base.shape[0]),
+        "field_numbers": None if volume is None else sum(values.numel() for values in volume.parameters()),
         "worst_frames": job.log.worst_frames(),
         "notes": job.notes,
         "per_frame": _per_frame(job, moving.curves),

@@ -73,7 +73,8 @@ def _outline(result: dict[str, Any], clip: ClipFolder) -> str:
     )
     names = {"last": "the last eleventh", "blocks": "blocks spread over the clip"}
     rows = [
-        ("Size", f"{size['width_px']} x {size['height_px']} px, {result['gaussians']} Gaussians"),
+        ("Size", f"{size['width_px']} x {size['height_px']} px"),
+        ("Head", _head(result)),
         ("Held out", f"{frames['held_out']} of {frames['clip']} frames, {names[split['name']]}: {stretches}"),
         ("Judged", f"{frames['held_out_judged']} held-out pictures, {frames['training_judged']} training pictures, "
                    f"{frames['consecutive']} frames in a row"),
@@ -81,6 +82,13 @@ def _outline(result: dict[str, Any], clip: ClipFolder) -> str:
         *(("Note", note) for note in result["notes"]),
     ]  # fmt: skip
     return facts(rows)
+
+
+def _head(result: dict[str, Any]) -> str:
+    if result["head"] == "gaussian":
+        return f"{result['gaussians']} Gaussians, torso and all"
+    field = result["field_numbers"] / 1e6
+    return f"hash-grid field of {field:.2f} million numbers, over {result['gaussians']} Gaussians of neck and torso"
 
 
 def _number(value: float | None) -> str:

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from avatarfit.avatarfile import read_avatar, write_avatar
+from avatarfit.avatarfile import HEADS, read_avatar, write_avatar
 from avatarfit.contracts import Camera, FileFormatError
 from avatarfit.model.driver_model import DriverModel
 from avatarfit.model.gaussian_avatar import GaussianAvatar
+from avatarfit.model.hashgrid_head import HashgridHead
 from avatarfit.model.rig import Rig
 from avatarfit.model.torso_modes import TorsoModes
 
 
 @dataclass
 class Avatar:
-    """One person: rig, Gaussians, driver, background plate.
+    """One person: rig, head and torso, driver, background plate.
 
     Attributes:
+        gaussians: the whole person; neck and torso alone where there is a field.
         camera: the view it was fitted at; rendering at other sizes rescales it.
         frame_rate_hz: the clip's own rate.
         plate: uint8 [H, W, 3], the clip's background at the camera's size.
         made: what is known of the making (source's hash, size, steps, software version), JSON-able.
         torso_modes: what the torso's motion speaks of.
+        field: the head, drawn over the Gaussians; None where they hold the head too.
     """
 
     rig: Rig
@@ -34,8 +38,14 @@ class Avatar:
     driver: DriverModel
     plate: np.ndarray
     frame_rate_hz: float
-    made: dict[str, Any] = field(default_factory=dict)
-    torso_modes: TorsoModes = field(default_factory=TorsoModes.none)
+    made: dict[str, Any] = attribute(default_factory=dict)
+    torso_modes: TorsoModes = attribute(default_factory=TorsoModes.none)
+    field: HashgridHead | None = None
+
+    @property
+    def head(self) -> str:
+        """What draws the head: one of `HEADS`."""
+        return "gaussian" if self.field is None else "hashgrid"
 
     def save(self, path: Path | str) -> None:
         """Writes the avatar file in one step (avatarfit.avatarfile.write_avatar)."""
@@ -45,14 +55,16 @@ class Avatar:
             "gaussians": self.gaussians.to_tensors(),
             "driver": self.driver.to_tensors(),
             "torso_modes": self.torso_modes.to_tensors(),
+            **({} if self.field is None else {"field": self.field.to_tensors()}),
         }
         for name, part in parts.items():
             tensors |= {f"{name}.{key}": value for key, value in part.items()}
         header = {
-            "head": "gaussian",
+            "head": self.head,
             "camera": asdict(self.camera),
             "frame_rate_hz": self.frame_rate_hz,
             "gaussians": self.gaussians.config(),
+            **({} if self.field is None else {"field": self.field.config()}),
             "driver": self.driver.config(),
             "made": self.made,
         }
@@ -79,6 +91,9 @@ class Avatar:
             frame_rate_hz = float(header["frame_rate_hz"])
             if not 1 <= frame_rate_hz <= 1000:
                 raise ValueError(f"the frame rate is {frame_rate_hz}")
+            head = header.get("head")
+            if head not in HEADS:
+                raise ValueError(f"the head is {head!r}, which is none of {', '.join(HEADS)}")
             return cls(
                 Rig.from_tensors(part("rig")),
                 camera,
@@ -88,6 +103,7 @@ class Avatar:
                 frame_rate_hz,
                 header.get("made", {}),
                 TorsoModes.from_tensors(part("torso_modes")),
+                HashgridHead.from_tensors(part("field"), header["field"]) if head == "hashgrid" else None,
             )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise FileFormatError(

@@ -34,6 +34,8 @@ DENSITY = 3
 LOCAL = slice(4, None)
 """Columns of the motion grid: centimetres towards rest, log density, and what the networks are told."""
 LOG_DENSITY_MAX = 8.0
+_OTHER_INPUTS = 6 + 3 + 3 + 6 + 3
+"""Of `gaussian_avatar.condition`, beside the codes: eyes, rotation, translation, torso, head on torso."""
 COLOUR_FROM = 1e-3
 """Without gradients, samples that a ray sees less of than this are not coloured: a quarter of a display's step."""
 _RANGES: dict[str, tuple[float, float]] = {
@@ -85,7 +87,7 @@ class FieldShape:
         for name, (lowest, highest) in _RANGES.items():
             value = getattr(self, name)
             if not (type(value) is int or (name == "step_cm" and type(value) is float)):
-                raise ValueError(f"{name} came as {value!r}; wanted a number")
+                raise ValueError(f"{name} came as {value!r}; wanted a {'' if name == 'step_cm' else 'whole '}number")
             if not lowest <= value <= highest:
                 raise ValueError(f"{name} came as {value}; wanted {lowest} to {highest}")
 

@@ -31,6 +31,7 @@ _PACKAGES = (
 _OPTIONAL = (
     ("gsplat", "another rasteriser, for CUDA machines: pip install gsplat"),
     ("nerfacc", "ray marching, for CUDA machines: pip install nerfacc"),
+    ("tinycudann", "hash encoding and small networks, for CUDA machines: see README.md"),
 )
 
 

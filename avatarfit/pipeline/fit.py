@@ -1,4 +1,4 @@
-"""Clip in, avatar file out: capture, driver, Gaussians, one after the other, each resumable."""
+"""Clip in, avatar file out: capture, driver, picture, one after the other, each resumable."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from avatarfit import __version__
 from avatarfit.audio.named_encoder import BUILT_IN, named_encoder
+from avatarfit.avatarfile import check_head
 from avatarfit.capture import ClipFolder, capture_clip
 from avatarfit.capture.report import report_is_current, write_report
 from avatarfit.contracts import InputError, SoundError
@@ -23,20 +24,21 @@ from avatarfit.fitting.driver_prior_trainer import Speaker, fit_prior
 from avatarfit.fitting.driver_trainer import fit_driver
 from avatarfit.fitting.frame_store import FrameStore
 from avatarfit.fitting.gaussian_trainer import GaussianTrainer
-from avatarfit.model.gaussian_avatar import GaussianAvatar
+from avatarfit.fitting.hashgrid_trainer import HashgridTrainer
 from avatarfit.model.rig import Rig, lip_aperture_cm
 from avatarfit.pipeline.avatar import Avatar
-from avatarfit.pipeline.presets import Preset, load_preset
+from avatarfit.pipeline.presets import DEFAULTS, Preset, load_preset
 
 
 def fit(
     clip: Path | str,
     output: Path | str,
     *,
+    head: str = "gaussian",
     size: int | None = None,
     minutes: float | None = None,
     steps: int | None = None,
-    preset: str | Preset = "cpu",
+    preset: str | Preset | None = None,
     work_dir: Path | str | None = None,
     seed: int = 0,
     resume: bool = False,
@@ -55,10 +57,11 @@ def fit(
 
     Args:
         clip: a video file, or a clip folder made by `capture`.
+        head: what the head is made of: "gaussian", or "hashgrid" for a radiance field over Gaussians of neck and torso.
         size: picture width in pixels; None takes the preset's.
-        minutes: time for the Gaussians (capture and driver come on top); None takes the preset's.
-        steps: steps for the Gaussians instead of minutes; repeatable to the bit on one machine with one thread count.
-        preset: name of a file in configs/, a path to one, or a loaded Preset.
+        minutes: time for the picture (capture and driver come on top); None takes the preset's.
+        steps: steps for the picture instead of minutes; repeatable to the bit on one machine with one thread count.
+        preset: name of a file in configs/, a path to one, or a loaded Preset; None takes the head's own.
         work_dir: for the clip folder and checkpoints; None puts it beside the output.
         resume: go on from the checkpoint in the work folder.
         frame_rate_hz, face, landmarker, audio_offset: as `capture_clip` takes them; a clip folder has its own.
@@ -70,15 +73,15 @@ def fit(
         AvatarfitError: of the kinds that name what is wrong with the input.
     """
     clip, output = Path(clip), Path(output)
+    check_head(head)
     if not clip.exists():
         raise InputError(f"there is no clip {clip}", "a video file or a clip folder", "check the name")
     if not output.parent.is_dir():
         raise InputError(
             f"the folder {output.parent} is not there", "an existing folder for the avatar file", "create it first"
         )
-    settings = (load_preset(preset) if isinstance(preset, str) else preset).with_choices(
-        size=size, minutes=minutes, steps=steps, seed=seed
-    )
+    loaded = preset if isinstance(preset, Preset) else load_preset(preset or DEFAULTS[head])
+    settings = loaded.with_choices(size=size, minutes=minutes, steps=steps, seed=seed)
     prior = None if driver_prior is None else DriverPrior.load(Path(driver_prior))
     work = Path(work_dir) if work_dir is not None else output.with_suffix(".work")
     work.mkdir(parents=True, exist_ok=True)
@@ -112,12 +115,19 @@ def fit(
     frames = FrameStore.build(folder, settings.size, work / f"frames-{settings.size}", on_event)
     camera = frames.camera
     plate = cv2.resize(folder.plate(), (camera.width_px, camera.height_px), interpolation=cv2.INTER_AREA)
-    trainer = GaussianTrainer(
-        motion, landmarks_cm, lip_aperture_cm(landmarks_cm), frames.only(train), plate, folder.torso_modes(),
-        settings.gaussian,
-        checkpoint=work / "avatar.checkpoint", resume=resume, on_event=on_event,
-    )  # fmt: skip
-    gaussians = trainer.run()
+    seen = motion, landmarks_cm, lip_aperture_cm(landmarks_cm), frames.only(train), plate, folder.torso_modes()
+    trainer: GaussianTrainer | HashgridTrainer
+    field = None
+    if head == "hashgrid":
+        trainer = HashgridTrainer(
+            *seen, settings.hashgrid, checkpoint=work / "hashgrid.checkpoint", resume=resume, on_event=on_event
+        )
+        gaussians, field = trainer.run()
+    else:
+        trainer = GaussianTrainer(
+            *seen, settings.gaussian, checkpoint=work / "avatar.checkpoint", resume=resume, on_event=on_event
+        )
+        gaussians = trainer.run()
     made = {
         "software": f"avatarfit {__version__}",
         "python": sys.version.split()[0],
@@ -130,10 +140,20 @@ def fit(
         "seconds": round(trainer.state.seconds, 1),
         "seed": seed,
     }
-    avatar = Avatar(rig, camera, gaussians, driver, plate, folder.frame_rate_hz, made, folder.torso_modes())
-    avatar.save(output)
-    on_event(Note("fit", f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB, {_digest(gaussians)})"))
+    avatar = Avatar(rig, camera, gaussians, driver, plate, folder.frame_rate_hz, made, folder.torso_modes(), field)
+    save_and_tell(avatar, output, "fit", on_event)
     return avatar
+
+
+def save_and_tell(avatar: Avatar, output: Path, stage: str, on_event: Listener) -> None:
+    """Writes the avatar file and says how large it is, and a short name of the picture's exact numbers, which tells
+    whether two fits came out the same."""
+    avatar.save(output)
+    digest = hashlib.sha256(avatar.gaussians.base.numpy().tobytes() + avatar.gaussians.deltas.numpy().tobytes())
+    if avatar.field is not None:
+        for values in avatar.field.to_tensors().values():
+            digest.update(values.tobytes())
+    on_event(Note(stage, f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB, {digest.hexdigest()[:12]})"))
 
 
 def fit_driver_prior(
@@ -167,9 +187,3 @@ def fit_driver_prior(
     prior = fit_prior(speakers, encoder=encoder, steps=steps, seed=seed, on_event=on_event)
     prior.save(output)
     return prior
-
-
-def _digest(gaussians: GaussianAvatar) -> str:
-    """A short name of the Gaussians' exact values, to tell whether two fits came out the same."""
-    digest = hashlib.sha256(gaussians.base.numpy().tobytes() + gaussians.deltas.numpy().tobytes())
-    return digest.hexdigest()[:12]

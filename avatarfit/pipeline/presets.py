@@ -5,10 +5,12 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import avatarfit
 from avatarfit.contracts import InputError
 from avatarfit.fitting.gaussian_trainer import GaussianSettings
+from avatarfit.fitting.hashgrid_settings import HashgridSettings
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,9 @@ class Preset:
     driver_steps: int | None = None
     """Steps for the driver instead of seconds."""
     gaussian: GaussianSettings = field(default_factory=GaussianSettings)
-    """How the Gaussians are fitted."""
+    """How the Gaussians of a Gaussian avatar are fitted."""
+    hashgrid: HashgridSettings = field(default_factory=HashgridSettings)
+    """How a hash-grid avatar is fitted."""
 
     def with_choices(self, *, size: int | None, minutes: float | None, steps: int | None, seed: int) -> Preset:
         """The preset with what was asked for on the command line.
@@ -32,12 +36,18 @@ class Preset:
         """
         if size is not None and not 32 <= size <= 4096:
             raise InputError(f"--size came as {size}", "a width from 32 to 4096 pixels", "choose such as 256 or 512")
-        gaussian = replace(self.gaussian, seed=seed)
+        chosen: dict[str, Any] = {"seed": seed}
         if steps is not None:
-            gaussian = replace(gaussian, steps=steps, minutes=None)
+            chosen |= {"steps": steps, "minutes": None}
         elif minutes is not None:
-            gaussian = replace(gaussian, steps=None, minutes=minutes)
-        return replace(self, size=size or self.size, gaussian=gaussian)
+            chosen |= {"steps": None, "minutes": minutes}
+        gaussian, hashgrid = replace(self.gaussian, **chosen), replace(self.hashgrid, **chosen)
+        return replace(self, size=size or self.size, gaussian=gaussian, hashgrid=hashgrid)
+
+
+DEFAULTS = {"gaussian": "cpu", "hashgrid": "hashgrid"}
+"""The preset of each head, where none is named."""
+_TABLES: dict[str, Any] = {"gaussian": GaussianSettings, "hashgrid": HashgridSettings}
 
 
 def preset_folder() -> Path:
@@ -60,12 +70,17 @@ def load_preset(name: str) -> Preset:
         values = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML ({error})", "a preset as those in configs/", "mend the file") from error
-    gaussian = values.pop("gaussian", {})
-    for given, owner in ((values, Preset), (gaussian, GaussianSettings)):
-        known_keys = {f.name for f in fields(owner)} - {"gaussian"}
-        wrong = [k for k, v in given.items() if k not in known_keys or not isinstance(v, int | float)]
+    tables = {name: values.pop(name, {}) for name in _TABLES}
+    for given, owner in ((values, Preset), *((tables[name], owner) for name, owner in _TABLES.items())):
+        known_keys = {f.name for f in fields(owner)} - set(_TABLES)
+        wrong = [k for k, v in given.items() if k not in known_keys or type(v) not in (int, float)]
         if wrong:
             raise InputError(
                 f"{path} sets {wrong[0]!r}", f"numbers for {', '.join(sorted(known_keys))}", "mend the file"
             )
-    return replace(Preset(), **values, gaussian=GaussianSettings(**gaussian))
+    try:
+        return replace(Preset(), **values, **{name: owner(**tables[name]) for name, owner in _TABLES.items()})
+    except ValueError as error:
+        raise InputError(
+            f"{path} asks for what cannot be: {error}", "a preset as those in configs/", "mend it"
+        ) from error

@@ -36,4 +36,8 @@ def renderer_of(avatar: Avatar, camera: Camera, backend: str = "auto") -> Render
     """
     from avatarfit.rendering.gaussian_renderer import GaussianRenderer
 
-    return GaussianRenderer(avatar.gaussians, camera, backend=backend)
+    if avatar.field is None:
+        return GaussianRenderer(avatar.gaussians, camera, backend=backend)
+    from avatarfit.rendering.hashgrid_renderer import HashgridRenderer
+
+    return HashgridRenderer(avatar.field, avatar.gaussians, camera, backend)

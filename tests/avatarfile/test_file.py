@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from avatarfit.avatarfile import FORMAT, VERSION, read_avatar, write_avatar
+from avatarfit.avatarfile import FORMAT, OLDEST, VERSION, read_avatar, write_avatar
 from avatarfit.contracts import FileFormatError, InputError
 
 
@@ -35,8 +35,21 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.avatar"
     text = json.dumps({"format": FORMAT, "version": VERSION + 1})
     save_file({"a": np.zeros(1, np.float32)}, path, metadata={"avatarfit": text})
-    with pytest.raises(FileFormatError, match=f"is of version {VERSION + 1}; wanted version {VERSION}"):
+    with pytest.raises(FileFormatError, match=f"is of version {VERSION + 1}; wanted version {OLDEST} or {VERSION}"):
         read_avatar(path)
+
+
+@pytest.mark.parametrize("version", [OLDEST - 1, None, "4", [4], True])
+def test_what_is_no_version_that_is_read_is_refused(tmp_path: Path, version: object) -> None:
+    path = tmp_path / "x.avatar"
+    write_avatar(path, {"version": version}, {})
+    with pytest.raises(FileFormatError, match="is of version"):
+        read_avatar(path)
+
+
+def test_the_version_before_is_read(tmp_path: Path) -> None:
+    write_avatar(tmp_path / "x.avatar", {"version": OLDEST}, {})
+    assert read_avatar(tmp_path / "x.avatar")[0]["version"] == OLDEST
 
 
 @pytest.mark.parametrize("metadata", [None, {"avatarfit": "[]"}, {"avatarfit": '{"format": "other"}'}])

@@ -159,6 +159,8 @@ def test_fit_outputs_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "--steps" in refused(capsys, "fit", clip, "-o", good, "--steps", 0)
     assert "both" in refused(capsys, "fit", clip, "-o", good, "--steps", 5, "--minutes", 1)
     assert "is a file" in refused(capsys, "fit", clip, "-o", good, "--work-dir", clip)
+    said = refused(capsys, "fit", clip, "-o", good, "--head", "marble")
+    assert "--head came as marble; wanted gaussian or hashgrid" in said
     assert not good.with_suffix(".work").exists()
 
 

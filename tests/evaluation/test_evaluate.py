@@ -109,6 +109,7 @@ def toy_avatar(width: int = SIZE, height: int = SIZE) -> SimpleNamespace:
     return SimpleNamespace(
         camera=Camera(width, height, 75.0, width / 2, height / 2),
         gaussians=SimpleNamespace(base=np.zeros((7, 14))),
+        field=None,
         rig=SimpleNamespace(to_tensors=lambda: {"a": np.zeros(1)}),
         torso_modes=SimpleNamespace(to_tensors=dict),
         plate=np.zeros((height, width, 3), np.uint8),

@@ -88,7 +88,7 @@ def clip() -> PerformedClip:
 
 def avatar(clip: PerformedClip, sigma: float = 0.0, **made: object) -> Any:
     return SimpleNamespace(
-        camera=clip.camera, gaussians=SimpleNamespace(base=np.zeros((7, 14)), sigma=sigma), rig=clip.rig(),
+        camera=clip.camera, gaussians=SimpleNamespace(base=np.zeros((7, 14)), sigma=sigma), field=None, rig=clip.rig(),
         torso_modes=clip.torso_modes(), plate=clip.plate, driver=None, frame_rate_hz=25.0,
         made={"landmarks": NETWORK, "split": {"name": "blocks", "held_out": BLOCKS}} | made,
     )  # fmt: skip

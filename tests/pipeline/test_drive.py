@@ -83,7 +83,7 @@ def scene(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
     samples[22050:22500] = 0.7
     write_wav(tmp_path / "speech.wav", AudioClip(samples, 22050))
     return SimpleNamespace(
-        gaussians=None, driver=None, rig=None, frame_rate_hz=30000 / 1001,
+        gaussians=None, field=None, driver=None, rig=None, frame_rate_hz=30000 / 1001,
         camera=Camera(WIDTH, HEIGHT, 80.0, 16.0, 24.0), plate=np.full((HEIGHT, WIDTH, 3), 200, np.uint8),
     )  # fmt: skip
 

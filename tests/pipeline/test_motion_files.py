@@ -33,7 +33,8 @@ def avatar(someone: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> SimpleN
 
     monkeypatch.setattr(gaussian_renderer, "GaussianRenderer", Renderer)
     return SimpleNamespace(
-        gaussians=None, rig=someone.rig, driver=someone.driver, frame_rate_hz=25.0, camera=Camera(32, 32, 80, 16, 16),
+        gaussians=None, field=None, rig=someone.rig, driver=someone.driver, frame_rate_hz=25.0,
+        camera=Camera(32, 32, 80, 16, 16),
         plate=np.full((32, 32, 3), 200, np.uint8),
     )  # fmt: skip
 
