@@ -93,3 +93,72 @@ def someone() -> SimpleNamespace:
 @pytest.fixture(scope="session")
 def another() -> SimpleNamespace:
     return person(1)
+
+
+@pytest.fixture(scope="session")
+def hashgrid_avatar(someone: SimpleNamespace) -> Any:
+    """A made-up person with a hash-grid head, an ellipsoid about the face, over Gaussians of neck and torso."""
+    import torch
+
+    from avatarfit.contracts import Camera
+    from avatarfit.model.audio_to_landmarks import AudioToLandmarks, AudioToLandmarksConfig
+    from avatarfit.model.avatar import Avatar
+    from avatarfit.model.driver_model import DriverModel
+    from avatarfit.model.gaussian_avatar import GaussianAvatar, MotionWeights, condition, group_mask
+    from avatarfit.model.hashgrid_head import DENSITY, DISPLACEMENT, FieldShape, HashgridHead
+    from avatarfit.model.torso_modes import TorsoModes
+    from avatarfit.ops.march import morton_cell, pack_bits
+
+    motion, rig = someone.motion, someone.rig
+    rest_head = motion.head.matrices()[0]
+    inputs = condition(motion, rest_head)
+    counts = motion.face.mouth.shape[1], motion.face.upper.shape[1], motion.torso.shape.shape[1]
+    random = torch.Generator().manual_seed(0)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shape = FieldShape(
+            motion_cells=8, motion_features=2, basis_count=4, hash_levels=3, hash_coarsest=4, hash_finest=16,
+            hash_rows_log2=11, plane_levels=2, plane_coarsest=4, plane_finest=16, plane_rows_log2=9, density_hidden=8,
+            geometry_features=4, colour_hidden=8, code_count=2, occupancy_side=16, step_cm=0.4, max_samples=40,
+        )  # fmt: skip
+        low, side = (-12.0, -12.0, -6.0), 24.0
+        rows = shape.motion_grid.row_count
+        field = HashgridHead(shape, low, side, rest_head, inputs.amin(0), inputs.amax(0), counts, torch.arange(rows))
+        weights = MotionWeights(group_mask(*counts), 6)
+    middle = torch.tensor([0.0, 1.0, 6.0])
+
+    def within(at: torch.Tensor) -> torch.Tensor:
+        """Distance from the middle of places in 0..1, in radii of the ellipsoid."""
+        return ((torch.tensor(low) + side * at - middle) / torch.tensor([7.0, 9.0, 8.0])).norm(dim=1)
+
+    vertex = torch.arange(rows)
+    place = torch.stack([vertex % 9, vertex // 9 % 9, vertex // 81], 1) / 8
+    cells = morton_cell(torch.arange(16**3))
+    with torch.no_grad():
+        field.table.normal_(0, 0.5, generator=random)
+        field.planes.normal_(0, 0.5, generator=random)
+        field.motion.rest[:, DENSITY] = (12 * (1 - within(place))).clamp(-9, 3)
+        # The jaw goes down with the first of the mouth's codes: places below the eyes come from above.
+        field.motion.bases[:, 0, DISPLACEMENT.start + 1] = -0.5 * (place[:, 1] > 0.5)
+        field.motion.attention[:, 0] = torch.where(place[:, 1] > 0.45, 3.0, -3.0)
+        field.motion.attention[:, 1] = -field.motion.attention[:, 0]
+        field.occupancy.copy_(pack_bits(within((cells + 0.5) / 16) < 1.25))
+    field.eval().requires_grad_(False)
+
+    count = 300
+    base = torch.zeros(count, 14)
+    base[:, :3] = torch.rand(count, 3, generator=random) * torch.tensor([36.0, 16, 4]) + torch.tensor([-18.0, 9, 62])
+    base[:, 3], base[:, 7:10], base[:, 10] = 1, 0.1, 2
+    base[:, 11:] = torch.rand(count, 3, generator=random)
+    gaussians = GaussianAvatar(
+        base, 0.05 * torch.randn(count, 6, 14, generator=random), torch.full((count,), 2, dtype=torch.int32),
+        (torch.arange(count) % 5 == 0).float() * 0.5, rest_head, inputs.amin(0), inputs.amax(0),
+        weights.eval().requires_grad_(False), counts,
+    )  # fmt: skip
+    parts = someone.driver
+    network = AudioToLandmarks(AudioToLandmarksConfig(84, counts[0], width=8, heads=1, members=1)).eval()
+    driver = DriverModel("log-mel", network, parts.shapes, parts.habits, parts.mouth_rest, parts.mouth_deviation_cm)
+    modes = TorsoModes(np.zeros((counts[2], 2, 2, 2), np.float32), np.float32([-1, -1, 1, 1]))
+    plate = np.full((64, 48, 3), 90, np.uint8)
+    return Avatar(rig, Camera(48, 64, 90.0, 24.0, 26.0), gaussians, driver, plate, RATE, {"seed": 0}, modes, field)

@@ -61,12 +61,12 @@ class Fit:
 
     def run(self) -> int:
         """Fit; the exit code."""
-        from avatarfit.cli.checks import (
         from avatarfit.avatarfile import check_head
             check_clip,
-            check_output_file,
+        from avatarfit.cli.checks import (
             check_length,
             check_output_folder,
+            check_output_file,
             check_range,
             check_view,
             parse_audio_offset,
@@ -87,10 +87,10 @@ class Fit:
 
         with Listeners(work) as on_event:
             fit(
-                self.clip, self.output, size=self.size, minutes=self.minutes, steps=self.steps, preset=self.preset,
-                work_dir=work, seed=self.seed, resume=self.resume, frame_rate_hz=self.fps, face=self.face,
-                landmarker=self.landmarker, audio_offset=audio_offset, split=self.split, features=self.features,
-                driver_prior=self.driver_prior, on_event=on_event,
+                self.clip, self.output, head=self.head, size=self.size, minutes=self.minutes, steps=self.steps,
+                preset=self.preset, work_dir=work, seed=self.seed, resume=self.resume, frame_rate_hz=self.fps,
+                face=self.face, landmarker=self.landmarker, audio_offset=audio_offset, split=self.split,
+                features=self.features, driver_prior=self.driver_prior, on_event=on_event,
             )  # fmt: skip
         print(f"{self.output} is ready; make it speak: avatarfit drive {self.output} --audio speech.wav -o talking.mp4")
         return 0

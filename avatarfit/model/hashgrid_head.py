@@ -301,13 +301,19 @@ class HashgridHead(nn.Module):
             raise ValueError(f"the field's box of {side_cm} cm or its rest pose cannot be")
         ranges = state["condition_low"], state["condition_high"]
         sizes = shape, (x, y, z), side_cm, rest_head, *ranges, (counts[0], counts[1], counts[2]), vertices
-        # Sizes come from a file: they must be those of its arrays before any memory is taken for them.
-        with torch.device("meta"):
-            wanted = cls(*sizes).state_dict()
-        inputs = (wanted["weights.mask"].shape[1],)
-        for name, value in wanted.items():
-            size = inputs if name in ("condition_low", "condition_high") else value.shape
-            if state[name].shape != size or (state[name].dtype == torch.uint8) != (name == "occupancy"):
+        # Sizes come from a file: they must be those of its arrays before much memory is taken for them.
+        space, plane = shape.hash_grid, shape.plane_grid
+        bases = (len(vertices), len(REGIONS) * shape.basis_count, 4 + shape.motion_features)
+        wanted: dict[str, tuple[int, ...]] = {
+            "table": (0 if space is None else space.row_count, shape.hash_features),
+            "planes": (3, 0 if plane is None else plane.row_count, shape.plane_features),
+            "motion.bases": bases,
+            "condition_low": (inputs := sum(counts) + _OTHER_INPUTS,),
+            "condition_high": (inputs,),
+            "occupancy": (shape.occupancy_side**3 // 8,),
+        }
+        for name, size in wanted.items():
+            if tuple(state[name].shape) != size or (state[name].dtype == torch.uint8) != (name == "occupancy"):
                 raise ValueError(f"{name} is {state[name].dtype} {list(state[name].shape)}; wanted {list(size)}")
         head = cls(*sizes)
         head.load_state_dict({name: v.float() if v.is_floating_point() else v for name, v in state.items()})
