@@ -62,11 +62,11 @@ class Fit:
     def run(self) -> int:
         """Fit; the exit code."""
         from avatarfit.avatarfile import check_head
-            check_clip,
         from avatarfit.cli.checks import (
+            check_clip,
             check_length,
-            check_output_folder,
             check_output_file,
+            check_output_folder,
             check_range,
             check_view,
             parse_audio_offset,
