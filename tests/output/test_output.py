@@ -10,7 +10,7 @@ import pytest
 
 from avatarfit.contracts import InputError
 from avatarfit.media import VideoWriter, read_video
-from avatarfit.output import PictureSequence, VideoFile, contact_sheet, side_by_side, write_png
+from avatarfit.output import VideoFile, contact_sheet, side_by_side, write_png
 
 
 def test_video_file_keeps_every_picture_in_order(tmp_path: Path) -> None:
@@ -56,14 +56,6 @@ def test_png_refusals(tmp_path: Path) -> None:
         write_png(tmp_path / "no" / "a.png", np.zeros((2, 2, 3), np.uint8))
     with pytest.raises(ValueError, match="wanted uint8"):
         write_png(tmp_path / "a.png", np.zeros((2, 2, 3)))
-
-
-def test_sequence_is_numbered(tmp_path: Path) -> None:
-    sequence = PictureSequence(tmp_path / "deep" / "frames")
-    for level in (1, 2):
-        sequence.write(np.full((2, 2, 3), level, np.uint8))
-    assert sorted(p.name for p in sequence.folder.iterdir()) == ["000000.png", "000001.png"]
-    assert (iio.imread(sequence.folder / "000001.png") == 2).all()
 
 
 def test_contact_sheet_places() -> None:
