@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from avatarfit.avatarfile.consent import Consent
 from avatarfit.avatarfile.whole_file import whole_file
 from avatarfit.contracts import FileFormatError, InputError
 
@@ -46,10 +47,25 @@ def write_avatar(path: Path | str, header: dict[str, Any], tensors: dict[str, np
     from safetensors.numpy import save
 
     path = Path(path)
-    text = json.dumps({"format": FORMAT, "version": VERSION, **header}, allow_nan=False)
+    text = json.dumps({**header, "format": FORMAT, "version": VERSION}, allow_nan=False)
     data = save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata={_KEY: text})
     with whole_file(path) as file:
         file.write(data)
+
+
+def header_consent(path: Path | str, header: dict[str, Any]) -> Consent | None:
+    """The consent that an avatar file's header records; None where none is recorded.
+
+    Raises:
+        FileFormatError: what it holds there is no such record.
+    """
+    try:
+        return Consent.of_header(header.get("consent"))
+    except ValueError as error:
+        raise FileFormatError(
+            f"{path} holds a damaged record of consent ({error})", "a record as avatarfit writes it",
+            "fetch the file again, or fit the avatar anew",
+        ) from error  # fmt: skip
 
 
 def read_avatar(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -23,7 +23,7 @@ class Inspect:
 
     def run(self) -> int:
         """Print; the exit code."""
-        from avatarfit.avatarfile import read_avatar
+        from avatarfit.avatarfile import header_consent, read_avatar
 
         header, tensors = read_avatar(self.avatar)
         if self.json:
@@ -39,6 +39,7 @@ class Inspect:
             "picture": f"{camera.get('width_px')}x{camera.get('height_px')} px "
             f"at {header.get('frame_rate_hz', 0):g} frames a second",
             "head": _head(str(header.get("head")), tensors),
+            "consent": str(header_consent(self.avatar, header) or "none is recorded"),
             **{str(k).replace("_", " "): str(v) for k, v in made.items()},
         }
         width = max(map(len, rows))

@@ -16,6 +16,7 @@ import tyro
 import avatarfit
 from avatarfit.cli.clip_commands import ExportClip, ImportClip, Report
 from avatarfit.cli.compare_command import Compare
+from avatarfit.cli.consent_command import ConsentCommand
 from avatarfit.cli.demo_command import Demo
 from avatarfit.cli.drive_command import Drive
 from avatarfit.cli.evaluate_command import Evaluate
@@ -23,6 +24,7 @@ from avatarfit.cli.fetch_command import Fetch
 from avatarfit.cli.fit_commands import Capture, Fit
 from avatarfit.cli.look_commands import Doctor, Inspect
 from avatarfit.cli.prior_command import FitDriver
+from avatarfit.cli.verify_command import Verify
 
 _DESCRIPTION = """From a clip of one person to a digital human that speaks.
 
@@ -45,6 +47,8 @@ Command = (
     | Annotated[ImportClip, tyro.conf.subcommand("import-clip")]
     | Annotated[Fetch, tyro.conf.subcommand("fetch")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    | Annotated[ConsentCommand, tyro.conf.subcommand("consent")]
+    | Annotated[Verify, tyro.conf.subcommand("verify")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )

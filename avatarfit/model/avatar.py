@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 from dataclasses import field as attribute
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from avatarfit.avatarfile import HEADS, read_avatar, write_avatar
+from avatarfit.avatarfile import HEADS, Consent, header_consent, read_avatar, write_avatar
 from avatarfit.contracts import Camera, FileFormatError
 from avatarfit.model.driver_model import DriverModel
 from avatarfit.model.gaussian_avatar import GaussianAvatar
@@ -30,6 +31,8 @@ class Avatar:
         made: what is known of the making (source's hash, size, steps, software version), JSON-able.
         torso_modes: what the torso's motion speaks of.
         field: the head, drawn over the Gaussians; None where they hold the head too.
+        consent: who agreed to be made speak, and to what; None where that is not recorded.
+        file_sha256: of the file this avatar was read from or written to last; None where there is none.
     """
 
     rig: Rig
@@ -41,6 +44,8 @@ class Avatar:
     made: dict[str, Any] = attribute(default_factory=dict)
     torso_modes: TorsoModes = attribute(default_factory=TorsoModes.none)
     field: HashgridHead | None = None
+    consent: Consent | None = None
+    file_sha256: str | None = attribute(default=None, compare=False)
 
     @property
     def head(self) -> str:
@@ -67,8 +72,10 @@ class Avatar:
             **({} if self.field is None else {"field": self.field.config()}),
             "driver": self.driver.config(),
             "made": self.made,
+            "consent": None if self.consent is None else self.consent.as_dict(),
         }
         write_avatar(path, header, tensors)
+        self.file_sha256 = _sha256(path)
 
     @classmethod
     def load(cls, path: Path | str) -> Avatar:
@@ -104,6 +111,8 @@ class Avatar:
                 header.get("made", {}),
                 TorsoModes.from_tensors(part("torso_modes")),
                 HashgridHead.from_tensors(part("field"), header["field"]) if head == "hashgrid" else None,
+                header_consent(path, header),
+                _sha256(path),
             )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise FileFormatError(
@@ -111,3 +120,8 @@ class Avatar:
                 "an avatar as avatarfit writes it",
                 "fetch the file again, or fit the avatar anew",
             ) from error
+
+
+def _sha256(path: Path | str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -23,6 +23,8 @@ _PACKAGES = (
     ("scipy", "numerics"),
     ("safetensors", "avatar files"),
     ("praat-parselmouth", "pitch"),
+    ("c2pa-python", "signed records of origin"),
+    ("cryptography", "certificates"),
     ("imageio", "pictures"),
     ("tqdm", "bars"),
     ("tensorboard", "curves"),
