@@ -82,14 +82,14 @@ def _asked() -> Consent | None:
             print(f"{error} Once more:", file=sys.stderr)
 
 
-def consent_text(consent: Consent | None) -> str:
+def consent_text(consent: Consent | None, avatar: Path) -> str:
     """What was recorded, in a sentence."""
     if consent is None:
         return (
-            "no consent is recorded in the avatar file; add it with "
-            "avatarfit consent AVATAR --consent-name NAME --consent-scope SCOPE"
+            f"No consent is recorded in {avatar}; to add it: "
+            f"avatarfit consent {avatar} --consent-name NAME --consent-scope SCOPE"
         )
-    return f"consent is recorded: {consent}"
+    return f"Consent is recorded in {avatar}: {consent}"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ class ConsentCommand:
 
     avatar: tyro.conf.Positional[Path]
     """The avatar file."""
-    consent: tyro.conf.OmitArgPrefixes[ConsentOptions] = ConsentOptions()  # noqa: RUF009 (frozen)
+    consent: ConsentOptions = ConsentOptions()
+    """What to record."""
 
     def run(self) -> int:
         """Show or change; the exit code."""
@@ -108,9 +109,9 @@ class ConsentCommand:
         recorded = header_consent(self.avatar, header)
         changed = self.consent.record(ask=False)
         if changed is None and not self.consent.no_consent:
-            print(consent_text(recorded))
+            print(consent_text(recorded, self.avatar))
             return 0
         header["consent"] = None if changed is None else changed.as_dict()
         write_avatar(self.avatar, header, tensors)
-        print(consent_text(changed))
+        print(consent_text(changed, self.avatar))
         return 0

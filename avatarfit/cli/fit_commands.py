@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from avatarfit.cli.consent_command import ConsentOptions, consent_text
 from avatarfit.cli.types import MaybeFloat, MaybeInt, MaybePath, MaybeSize, MaybeText
 
 
@@ -58,6 +59,8 @@ class Fit:
     as facebook/hubert-base-ls960. drive and evaluate then need the same. These networks are not for live use."""
     driver_prior: MaybePath = None
     """A file of `avatarfit fit-driver`, what many people's drivers have in common; this person's begins with it."""
+    consent: ConsentOptions = ConsentOptions()
+    """Who agreed to be made speak."""
 
     def run(self) -> int:
         """Fit; the exit code."""
@@ -82,6 +85,7 @@ class Fit:
         work = self.work_dir or self.output.with_suffix(".work")
         check_output_folder(work)
         audio_offset = parse_audio_offset(self.audio_offset)
+        consent = self.consent.record()
         from avatarfit.pipeline.fit import fit
         from avatarfit.pipeline.listeners import Listeners
 
@@ -90,8 +94,9 @@ class Fit:
                 self.clip, self.output, head=self.head, size=self.size, minutes=self.minutes, steps=self.steps,
                 preset=self.preset, work_dir=work, seed=self.seed, resume=self.resume, frame_rate_hz=self.fps,
                 face=self.face, landmarker=self.landmarker, audio_offset=audio_offset, split=self.split,
-                features=self.features, driver_prior=self.driver_prior, on_event=on_event,
+                features=self.features, driver_prior=self.driver_prior, consent=consent, on_event=on_event,
             )  # fmt: skip
+        print(f"{consent_text(consent, self.output)}.")
         print(f"{self.output} is ready; make it speak: avatarfit drive {self.output} --audio speech.wav -o talking.mp4")
         return 0
 

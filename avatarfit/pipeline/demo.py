@@ -60,6 +60,7 @@ def run_demo(
         minutes: for the Gaussians; everything else comes on top.
         size: the avatar's width in pixels, even; the clip is made at least 256 wide.
     """
+    from avatarfit.avatarfile import Consent
     from avatarfit.capture import ClipFolder
     from avatarfit.evaluation import evaluate_avatar
     from avatarfit.performer.sample_clip import write_sample_clip
@@ -77,9 +78,11 @@ def run_demo(
 
     preset = replace(load_preset("cpu"), driver_seconds=_DRIVER_SECONDS)
     work, avatar_path = folder / "work", folder / "performer.avatar"
+    nobody = Consent.given("synthetic performer", "anything: nobody real is shown")
     avatar = fit(
-        clip, avatar_path, size=size, minutes=minutes, preset=preset, work_dir=work, seed=seed, on_event=on_event
-    )
+        clip, avatar_path, size=size, minutes=minutes, preset=preset, work_dir=work, seed=seed, consent=nobody,
+        on_event=on_event,
+    )  # fmt: skip
     video = folder / "talking.mp4"
     report = drive_avatar(avatar, speech, video, seed=seed, on_event=on_event)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from avatarfit import __version__
 from avatarfit.audio.named_encoder import BUILT_IN, named_encoder
-from avatarfit.avatarfile import check_head
+from avatarfit.avatarfile import Consent, check_head
 from avatarfit.capture import ClipFolder, capture_clip
 from avatarfit.capture.report import report_is_current, write_report
 from avatarfit.contracts import InputError, SoundError
@@ -49,6 +49,7 @@ def fit(
     split: str = LAST,
     features: str = BUILT_IN,
     driver_prior: Path | None = None,
+    consent: Consent | None = None,
     on_event: Listener = silent,
 ) -> Avatar:
     """Makes an avatar of the person in a clip and writes it to `output`.
@@ -68,6 +69,7 @@ def fit(
         split: which eleventh is held out: "last", or "blocks" spread over the clip (evaluation.split.split_into).
         features: what the driver hears: "log-mel", or a HuBERT, wav2vec2 or Whisper checkpoint's folder or name.
         driver_prior: a file of `fit_driver_prior`, with which the driver begins.
+        consent: who agreed to be made speak, and to what; the avatar file keeps it.
 
     Raises:
         AvatarfitError: of the kinds that name what is wrong with the input.
@@ -140,7 +142,8 @@ def fit(
         "seconds": round(trainer.state.seconds, 1),
         "seed": seed,
     }
-    avatar = Avatar(rig, camera, gaussians, driver, plate, folder.frame_rate_hz, made, folder.torso_modes(), field)
+    avatar = Avatar(rig, camera, gaussians, driver, plate, folder.frame_rate_hz, made, folder.torso_modes(), field,
+                    consent)  # fmt: skip
     save_and_tell(avatar, output, "fit", on_event)
     return avatar
 
