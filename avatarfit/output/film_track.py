@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from avatarfit.media import SoundBlocks
 from avatarfit.media.segments import SegmentWriter
 from avatarfit.output.options import OutputFormat
 from avatarfit.output.stored_colours import coded, grey, straight, widened
+
+if TYPE_CHECKING:
+    from avatarfit.output.provenance import Sealer
 
 
 class FilmTrack:
@@ -81,16 +84,16 @@ class FilmTrack:
         self._writer.abandon()
         self._joined.unlink(missing_ok=True)
 
-    def finish(self, before_release: Callable[[Path], None] | None) -> None:
-        """Make the file, not yet in its place."""
+    def finish(self, sealer: Sealer | None) -> None:
+        """Make the file, not yet in its place, and sign it."""
         tags = {"comment": f"alpha: {'premultiplied' if self._form.premultiplied else 'straight'}"}
         if not self._takes_alpha:
             tags = {}
         if self._timecode is not None:
             tags["timecode"] = self._timecode
         self._writer.join(self._joined, sound=self._sound, sound_coding=self._form.sound_coding, tags=tags)
-        if before_release is not None:
-            before_release(self._joined)
+        if sealer is not None:
+            sealer.seal(self._joined, self.path)
 
     def release(self) -> None:
         """Put the file into its place."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from avatarfit.media.timecode import Timecode
 from avatarfit.output.options import NUMBER, OutputFormat
 from avatarfit.output.picture_file import png_bytes, write_exr
 from avatarfit.output.stored_colours import coded, linear, straight
+
+if TYPE_CHECKING:
+    from avatarfit.output.provenance import Sealer
 
 
 class SequenceTrack:
@@ -123,20 +126,26 @@ class SequenceTrack:
         for stray in self._work.glob("*.part"):
             stray.unlink()
 
-    def finish(self, before_release: Callable[[Path], None] | None) -> None:
-        """Make the sound, and let each file be seen to before it goes to its place."""
+    def finish(self, sealer: Sealer | None) -> None:
+        """Make the sound, and sign everything, not yet in its place."""
+        sound = self._work / self._sound_name()
         if self._sound is not None:
-            write_sound(self._work / self._sound_name(), self._sound, SOUND_RATE_HZ)
-        if before_release is not None:
-            for index in range(self.count):
-                before_release(self._work / self._name_of(index))
+            write_sound(sound, self._sound, SOUND_RATE_HZ)
+        if sealer is not None:
+            from avatarfit.output.provenance import listing_of
+
+            if self._sound is not None:
+                sealer.seal(sound, self._folder / sound.name)
+            names = [self._name_of(index) for index in range(self.count)]
+            sealer.seal_sequence((self._work / name for name in names), self._work / listing_of(self.path).name)
 
     def release(self) -> None:
-        """Put all files into their place; into a new folder in one step."""
+        """Put all files into their place, the pictures last; into a new folder in one step."""
         if not self._folder.exists():
             os.rename(self._work, self._folder)
             return
-        for path in sorted(self._work.iterdir()):
+        pictures = {self._name_of(index) for index in range(self.count)}
+        for path in sorted(self._work.iterdir(), key=lambda path: (path.name in pictures, path.name)):
             os.replace(path, self._folder / path.name)
 
     def _sound_name(self) -> str:

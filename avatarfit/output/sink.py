@@ -6,10 +6,11 @@ import errno
 import math
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from avatarfit.output.film_track import FilmTrack
 from avatarfit.output.options import OutputFormat, OutputOptions, check_output
 from avatarfit.output.sequence_track import SequenceTrack
 from avatarfit.output.work_folder import WorkFolder
+
+if TYPE_CHECKING:
+    from avatarfit.output.provenance import Sealer
 
 _QUEUED = 8
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -47,7 +51,7 @@ class Sink:
         rate: Fraction,
         sound: AudioClip | SoundBlocks | None,
         made_from: Mapping[str, object],
-        before_release: Callable[[Path], None] | None,
+        sealer: Sealer | None,
         segment_seconds: float,
     ) -> None:
         self.takes_alpha = options.takes_alpha
@@ -55,7 +59,7 @@ class Sink:
         self.rate = rate
         self._form, self._options, self._sound = form, options, sound
         self._size = width_px, height_px
-        self._before_release = before_release
+        self._sealer = sealer
         self._segment_frames = max(math.ceil(segment_seconds * rate), 1)
         self._made_from = made_from
         self._names = ("fill", "key") if options.key_fill else ("picture",)
@@ -161,7 +165,7 @@ class Sink:
         if not self._tracks[0].count:
             raise ValueError(f"no picture was written to {self._form.path}; wanted at least one")
         for track in self._tracks:
-            track.finish(self._before_release)
+            track.finish(self._sealer)
         for track in self._tracks:
             track.release()
         self._work.remove()
@@ -190,7 +194,7 @@ def open_sink(
     sound: AudioClip | SoundBlocks | None = None,
     *,
     made_from: Mapping[str, object] | None = None,
-    before_release: Callable[[Path], None] | None = None,
+    sealer: Sealer | None = None,
     segment_seconds: float = 5.0,
 ) -> Sink:
     """The sink for an output, to be entered with `with`.
@@ -203,7 +207,7 @@ def open_sink(
         sound: of the film; WAV beside numbered pictures. Its `start_seconds` is kept.
         made_from: whatever else decides the pictures (avatar, sound, seed ...): a stopped run is only resumed by one
             with the same.
-        before_release: called with each whole file that is not yet in its place, such as to sign it.
+        sealer: signs the whole output before it comes to its place (`output.provenance`).
         segment_seconds: how much of a film a stopped run may lose.
 
     Raises:
@@ -218,4 +222,4 @@ def open_sink(
             f"pictures of {width_px}x{height_px} px came for {title}", f"at least {smallest} px either way",
             "choose a larger size or another codec",
         )  # fmt: skip
-    return Sink(form, options, width_px, height_px, exact, sound, made_from or {}, before_release, segment_seconds)
+    return Sink(form, options, width_px, height_px, exact, sound, made_from or {}, sealer, segment_seconds)
