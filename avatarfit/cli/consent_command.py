@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,7 +98,7 @@ class ConsentCommand:
 
     avatar: tyro.conf.Positional[Path]
     """The avatar file."""
-    consent: ConsentOptions = ConsentOptions()
+    consent: ConsentOptions = field(default_factory=ConsentOptions)
     """What to record."""
 
     def run(self) -> int:

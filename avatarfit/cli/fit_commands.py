@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -59,7 +59,7 @@ class Fit:
     as facebook/hubert-base-ls960. drive and evaluate then need the same. These networks are not for live use."""
     driver_prior: MaybePath = None
     """A file of `avatarfit fit-driver`, what many people's drivers have in common; this person's begins with it."""
-    consent: ConsentOptions = ConsentOptions()
+    consent: ConsentOptions = field(default_factory=ConsentOptions)
     """Who agreed to be made speak."""
 
     def run(self) -> int:
