@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from avatarfit.audio import FEATURE_COUNT, FEATURE_NAME, SAMPLE_RATE_HZ
+from avatarfit.audio import OTHER_COLUMNS, SAMPLE_RATE_HZ, feature_name
+from avatarfit.audio.named_encoder import BUILT_IN, encoder_of, named_encoder
 from avatarfit.contracts import AudioClip
 from avatarfit.driving import DriverStream, drive, drive_chunks
 from avatarfit.media import read_audio, resample, sound_blocks
@@ -48,7 +49,12 @@ def made_up() -> tuple[DriverModel, Rig]:
         return random.normal(size=shape).astype(np.float32)
 
     rig = Rig.fit(random.normal(0, 1, (200, 478, 3)).astype(np.float32), MOUTH, UPPER)
-    network = AudioToLandmarks(AudioToLandmarksConfig(FEATURE_COUNT, MOUTH, kernel_centres=CENTRES))
+    encoder = named_encoder(BUILT_IN)
+    beside = encoder.column_count - (0 if encoder.prior is None else len(encoder.prior.mean))
+    sizes = AudioToLandmarksConfig(
+        encoder.column_count + OTHER_COLUMNS, MOUTH, kernel_centres=CENTRES, beside_columns=beside, beside_kept=24
+    )
+    network = AudioToLandmarks(sizes)
     for member in network.members:  # they begin at zero
         torch.nn.init.normal_(member.get_parameter("out.weight"), std=0.1)
     stance = Stance(
@@ -59,15 +65,16 @@ def made_up() -> tuple[DriverModel, Rig]:
     habits = Habits.of(stance, np.arange(FRAMES) / 25, 25.0, np.abs(normal(FRAMES, 3)))
     deviation = rig.mouth_deviation_cm
     shapes = LocallyLinear(normal(FRAMES, MOUTH) * deviation)
-    return DriverModel(FEATURE_NAME, network, shapes, habits, np.zeros(MOUTH, np.float32), deviation), rig
+    return DriverModel(feature_name(encoder), network, shapes, habits, np.zeros(MOUTH, np.float32), deviation), rig
 
 
 def offline(model: DriverModel, rig: Rig, sound: AudioClip, frame_rate_hz: float, repeats: int) -> dict[str, float]:
     """Times real time, the fastest of some runs."""
     wall, cpu = [], []
+    encoder = encoder_of(model.feature_name, None)
     for _ in range(repeats + 1):
         start, used = time.perf_counter(), time.process_time()
-        drive(model, rig, sound, frame_rate_hz)
+        drive(model, rig, sound, frame_rate_hz, encoder=encoder)
         wall.append(time.perf_counter() - start)
         cpu.append(time.process_time() - used)
     seconds = sound.duration_seconds
@@ -76,7 +83,8 @@ def offline(model: DriverModel, rig: Rig, sound: AudioClip, frame_rate_hz: float
 
 def live(model: DriverModel, rig: Rig, sound: AudioClip, frame_rate_hz: float) -> dict[str, Any]:
     """Milliseconds of one push of 20 ms; frames come with some pushes only."""
-    stream = DriverStream(model, rig, sound.sample_rate_hz, frame_rate_hz)
+    encoder = encoder_of(model.feature_name, None)
+    stream = DriverStream(model, rig, sound.sample_rate_hz, frame_rate_hz, encoder=encoder)
     size = round(HOP_SECONDS * sound.sample_rate_hz)
     wall, cpu = [], []
     for at in range(0, len(sound.samples) - size, size):
@@ -131,7 +139,8 @@ def long_sound(model: DriverModel, rig: Rig, speech: AudioClip, hours: float, fr
         sparse_wav(path, speech, hours)
         start, used = time.perf_counter(), time.process_time()
         sound = sound_blocks(path)
-        stream = DriverStream(model, rig, sound.sample_rate_hz, frame_rate_hz)
+        encoder = encoder_of(model.feature_name, None)
+        stream = DriverStream(model, rig, sound.sample_rate_hz, frame_rate_hz, encoder=encoder)
         frames = 0
         at: list[float] = []
         held: list[float] = []

@@ -2,7 +2,7 @@
 
 Every driver is fitted to the clip's first 10/11 and driven by the sound of the rest. The figures are those of
 `avatarfit evaluate` (avatarfit.evaluation.definitions says what each means), in pixels of the clip's own size. Beside
-the drivers stand the mean mouth, ridge regression on the same features, and the tracked mouth as the rig can show it.
+the drivers stand the mean mouth, ridge regression on log-mel bands, and the tracked mouth as the rig can show it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 
 from avatarfit.audio import HOP_SECONDS, SAMPLE_RATE_HZ, SpeechEncoder, speech_features
-from avatarfit.audio.named_encoder import named_encoder
+from avatarfit.audio.named_encoder import BUILT_IN, PLAIN, named_encoder
 from avatarfit.capture import ClipFolder
 from avatarfit.contracts import AudioClip, AvatarfitError, FaceMotion
 from avatarfit.driving import drive
@@ -51,7 +51,7 @@ class Options:
     prior: Path | None = None
     """A file of `avatarfit fit-driver`: adds a driver that begins with it."""
     features: tuple[str, ...] = ()
-    """Other speech features than log-mel, as of `avatarfit fit --features`: adds a driver for each."""
+    """Other speech features than the built-in ones, as of `avatarfit fit --features`: adds a driver for each."""
     sounds: tuple[Path, ...] = ()
     """Other people's recordings: how lips follow their level, and how far they leave the person's range."""
     only: tuple[str, ...] = ()
@@ -162,17 +162,19 @@ class Bench:
 
 def configs(options: Options) -> Iterator[tuple[str, DriverTrainingConfig, SpeechEncoder, DriverPrior | None]]:
     """The drivers to fit."""
-    full, mel = DriverTrainingConfig(), named_encoder("log-mel")
-    yield "full", full, mel, None
-    yield "no pitch", replace(full, hear_pitch=False), mel, None
-    yield "no other voices", replace(full, voices=()), mel, None
-    yield "no closure loss", replace(full, loss=DriverLossConfig(closed_gap_weight=0, closure_weight=0)), mel, None
-    yield "transformers only", replace(full, kernel_share=0.0), mel, None
-    yield "kernel only", replace(full, kernel_share=1.0), mel, None
+    full, usual = DriverTrainingConfig(), named_encoder(BUILT_IN)
+    alone = replace(full, kernel_share=0.0, beside_share=0.0)
+    yield "full", full, usual, None
+    yield "log-mel alone", full, named_encoder(PLAIN), None
+    yield "no pitch", replace(full, hear_pitch=False), usual, None
+    yield "no other voices", replace(full, voices=()), usual, None
+    yield "no closure loss", replace(full, loss=DriverLossConfig(closed_gap_weight=0, closure_weight=0)), usual, None
+    yield "transformers only", alone, usual, None
+    yield "kernels only", replace(full, kernel_share=1.0), usual, None
     if options.prior is not None:
         prior = DriverPrior.load(options.prior)
-        yield "prior", full, mel, prior
-        yield "prior, transformers only", replace(full, kernel_share=0.0), mel, prior
+        yield "prior", full, usual, prior
+        yield "prior, transformers only", alone, usual, prior
     for name in options.features:
         yield name, full, named_encoder(name), None
 
@@ -189,7 +191,7 @@ def measure(options: Options) -> dict[str, Any]:
 
     add("truth, as the rig shows it", bench.figures(mouths))
     add("mean mouth", bench.figures(np.zeros_like(mouths)))
-    add("ridge", bench.figures(bench.ridge(named_encoder("log-mel"))))
+    add("ridge", bench.figures(bench.ridge(named_encoder(PLAIN))))
     stranger = bench.stranger(options.seed)
     for name, config, encoder, prior in configs(options):
         if options.only and name not in options.only:
@@ -211,6 +213,7 @@ def measure(options: Options) -> dict[str, Any]:
         for strength in (1.0, 1.4):
             mouth = bench.driven(model, encoder, bench.sound, lip_strength=strength)
             add(f"lip strength {strength:g}", bench.figures(mouth))
+        add("variation 1", bench.figures(bench.driven(model, encoder, bench.sound, variation=1.0)))
         for path in options.sounds:
             add(path.name, bench.others(model, encoder, path))
     return {"clip": str(options.folder), "held_out_frames": len(bench.test), "closed_gaps_cm": bench.closed_cm} | {

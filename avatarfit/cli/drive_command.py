@@ -63,8 +63,8 @@ class Drive:
     only adds its sound."""
     export_motion: MaybePath = None
     """Write the motion, too: .csv in Live Link Face's layout (ARKit's blendshapes), or .safetensors with landmarks."""
-    features: str = "log-mel"
-    """What the avatar's driver hears, as fit was told: log-mel, or the folder or hub's name of the same checkpoint."""
+    features: MaybeText = None
+    """What the avatar's driver hears, if it is a network: its folder or its name on the hub, as fit was told."""
     background: str = "clip"
     """clip, a colour such as green or "#00b140", or a picture file."""
     report: MaybePath = None

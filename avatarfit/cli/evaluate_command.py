@@ -41,8 +41,8 @@ class Evaluate:
     """last or blocks, to insist on which frames were held out; if not given, those that the avatar has not seen."""
     syncnet: MaybePath = None
     """The weights of SyncNet (syncnet_v2.model), for Sync-C and Sync-D."""
-    features: str = "log-mel"
-    """What the avatar's driver hears, as fit was told: log-mel, or the folder or hub's name of the same checkpoint."""
+    features: MaybeText = None
+    """What the avatar's driver hears, if it is a network: its folder or its name on the hub, as fit was told."""
 
     def run(self) -> int:
         """Evaluate; the exit code."""

@@ -54,9 +54,10 @@ class Fit:
     """Seconds by which the clip's sound comes late, to move it back; auto: as measured, where that is sure."""
     split: Literal["last", "blocks"] = "last"
     """Which eleventh of the clip is kept out of the fit for evaluate: the last, or six blocks spread over the clip."""
-    features: str = "log-mel"
-    """What the driver hears: log-mel, or the folder or the hub's name of a HuBERT, wav2vec2 or Whisper checkpoint, such
-    as facebook/hubert-base-ls960. drive and evaluate then need the same. These networks are not for live use."""
+    features: str = "built-in"
+    """What the driver hears: built-in (log-mel bands and our own encoder of speech), log-mel (the bands alone), or the
+    folder or the hub's name of a HuBERT, wav2vec2 or Whisper checkpoint, such as facebook/hubert-base-ls960. drive and
+    evaluate then need the same. These networks are not for live use."""
     driver_prior: MaybePath = None
     """A file of `avatarfit fit-driver`, what many people's drivers have in common; this person's begins with it."""
     consent: ConsentOptions = field(default_factory=ConsentOptions)

@@ -26,7 +26,7 @@ class FitDriver:
     """Number of optimisation steps; as many as the people need if not given."""
     seed: int = 0
     """Seed of everything random."""
-    features: str = "log-mel"
+    features: str = "built-in"
     """What the driver hears, as of `avatarfit fit`."""
 
     def run(self) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from avatarfit.audio.named_encoder import BUILT_IN, named_encoder
+from avatarfit.audio.named_encoder import encoder_of
 from avatarfit.compositing import composite, to_uint8
 from avatarfit.contracts import AvatarfitError, InputError, Motion, SoundError
 from avatarfit.contracts.events import Finished, Listener, Note, Progress, Started, silent
@@ -83,7 +83,7 @@ def evaluate_avatar(
     split: str | None = None,
     syncnet: str | Path | None = None,
     pictures_only: bool = False,
-    features: str = BUILT_IN,
+    features: str | None = None,
     backend: str = "auto",
     on_event: Listener = silent,
 ) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def evaluate_avatar(
         split: "last" or "blocks" to insist on one; None takes what the avatar was fitted with.
         syncnet: weights of SyncNet, for Sync-C and Sync-D; None leaves them out.
         pictures_only: leave out all that is tracked, heard or driven.
-        features: what the driver hears, as `fit` was told: "log-mel", or a checkpoint's folder or name.
+        features: what the driver hears, if it is a network: the checkpoint's folder or name.
         backend: of the renderer.
 
     Returns:
@@ -120,7 +120,7 @@ def evaluate_avatar(
     from avatarfit.rendering.renderer import renderer_of
 
     began = time.perf_counter()
-    encoder = named_encoder(features)
+    encoder = encoder_of(avatar.driver.feature_name, features)
     view = ClipView(clip, avatar.camera)
     check_same_landmarks(avatar, clip)
     total = len(clip)

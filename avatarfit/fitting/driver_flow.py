@@ -38,7 +38,7 @@ def fit_flow(
         inside, outside = moments.only(fold != k), fold == k
         if not len(inside.targets):
             inside = moments
-        kernel = kernel_for(sizes, len(inside.targets))
+        kernel = kernel_for(sizes, inside)
         inside.into(kernel, lead_hops)
         with torch.no_grad():
             told[outside] = kernel(torch.from_numpy(moments.windows[outside]), 1)[:, 0].numpy()

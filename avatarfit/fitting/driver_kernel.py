@@ -17,9 +17,10 @@ LEADS_HOPS = (0.0, 2.0, 4.0, 6.0)
 _BLOCK_SECONDS, _FOLDS, _FEWEST_BLOCKS = 6.0, 3, 6
 
 
-def kernel_for(config: AudioToLandmarksConfig, centres: int) -> KernelRegression:
-    """An unsolved kernel regression of the network's sizes."""
-    return KernelRegression(centres, config.seen_columns, config.mouth_count + 1, config.kernel_group)
+def kernel_for(config: AudioToLandmarksConfig, moments: Moments) -> KernelRegression:
+    """An unsolved kernel regression for these moments, as the network's first."""
+    centres, _, columns = moments.windows.shape
+    return KernelRegression(centres, columns, moments.targets.shape[1], config.kernel_group)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def best_lead(config: AudioToLandmarksConfig, moments: Moments, weights: np.ndar
         error = 0.0
         for fold in range(_FOLDS):
             inside, outside = moments.only(block % _FOLDS != fold), moments.only(block % _FOLDS == fold)
-            kernel = kernel_for(config, len(inside.targets))
+            kernel = kernel_for(config, inside)
             inside.into(kernel, lead)
             with torch.no_grad():
                 told = kernel(torch.from_numpy(outside.windows), 1)[:, 0].numpy()

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from avatarfit.audio import (
     HOP_SECONDS,
+    OTHER_COLUMNS,
     SpeechEncoder,
     SpeechFeatures,
     log_mel,
@@ -23,14 +24,14 @@ from avatarfit.contracts import AudioClip, Motion, SoundError
 from avatarfit.fitting.fresh_starts import fresh_starts
 from avatarfit.fitting.speech_augmentation import Voice, as_voice
 from avatarfit.media import resample
-from avatarfit.model.audio_to_landmarks import LOOK_AHEAD_HOPS, PAST_HOPS, AudioToLandmarks, without_pitch
+from avatarfit.model.audio_to_landmarks import LOOK_AHEAD_HOPS, PAST_HOPS, without_pitch
 from avatarfit.model.rig import closed_gaps_cm, lip_aperture_cm
 
 _BREATH_HZ = 1_000.0
 _HEARD_DB, _RANGE_DB = 5.0, 25.0
 _BACK_HOPS, _AHEAD_HOPS, _EASE_HOPS = 10, 9, 4.0
 _FEWEST = 5
-_MOST_COLUMNS = 64
+_MOST_COLUMNS, _MOST_BESIDE = 64, 24
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,17 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Columns:
-    """What brings an encoder's columns onto few axes of unit spread; of no columns where they are fit to be seen.
+    """Some of an encoder's columns, and what brings them onto few axes of unit spread; nothing does where they are fit
+    to be seen.
 
     Attributes:
+        first, stop: which columns. Level, pitch, voicing and activity stand beside all.
         offset: float32 [C]. turn: float32 [C, K].
         hear_pitch: without, pitch and voicing count as 0.
     """
 
+    first: int
+    stop: int
     offset: np.ndarray
     turn: np.ndarray
     hear_pitch: bool = True
@@ -78,34 +83,41 @@ class Columns:
 
     @staticmethod
     def of(values: np.ndarray, encoder: SpeechEncoder) -> Columns:
-        """Of features float32 [F, C + 4] in which someone speaks: the first principal components, at most 64.
+        """The columns that the transformers hear, of features float32 [F, C + 4] in which someone speaks.
 
-        Columns that are normalised as they come, such as mel bands, stay as they are.
+        Columns that are normalised as they come, such as mel bands, stay as they are, and no others are heard.
         """
-        count = encoder.column_count
         if encoder.prior is not None:
-            return Columns(np.zeros(0, np.float32), np.zeros((0, 0), np.float32))
-        spoken = values[values[:, -1] > 0.5, :count].astype(np.float64)
+            return Columns(0, len(encoder.prior.mean), np.zeros(0, np.float32), np.zeros((0, 0), np.float32))
+        return Columns._turned(values, 0, encoder.column_count, _MOST_COLUMNS)
+
+    @staticmethod
+    def beside(values: np.ndarray, encoder: SpeechEncoder) -> Columns | None:
+        """The columns that `of` leaves; None where it leaves none."""
+        first = encoder.column_count if encoder.prior is None else len(encoder.prior.mean)
+        stop = encoder.column_count
+        return Columns._turned(values, first, stop, _MOST_BESIDE) if first < stop else None
+
+    @staticmethod
+    def _turned(values: np.ndarray, first: int, stop: int, most: int) -> Columns:
+        """Onto at most so many of the first principal components over speech."""
+        count = stop - first
+        spoken = values[values[:, -1] > 0.5, first:stop].astype(np.float64)
         offset = spoken.mean(axis=0)
         variance, vectors = np.linalg.eigh(np.cov(spoken.T).reshape(count, count))
-        keep = np.argsort(variance)[::-1][: min(count, _MOST_COLUMNS)]
+        keep = np.argsort(variance)[::-1][: min(count, most)]
         # What hardly varies must not be blown up to unit spread.
         spread = np.sqrt(np.maximum(variance[keep], 1e-3 * max(float(variance.max()), 1e-12)))
-        return Columns(offset.astype(np.float32), (vectors[:, keep] / spread).astype(np.float32))
+        return Columns(first, stop, offset.astype(np.float32), (vectors[:, keep] / spread).astype(np.float32))
 
     def seen(self, values: np.ndarray) -> np.ndarray:
         """Features [F, C + 4] as the network sees them."""
         if not self.hear_pitch:
             values = without_pitch(torch.from_numpy(values)).numpy()
-        if not self.kept:
-            return values
-        count = len(self.offset)
-        return np.concatenate([(values[:, :count] - self.offset) @ self.turn, values[:, count:]], axis=1)
-
-    def into(self, network: AudioToLandmarks) -> None:
-        """Sets the network's own."""
-        network.offset.copy_(torch.from_numpy(self.offset))
-        network.turn.copy_(torch.from_numpy(self.turn))
+        columns = values[:, self.first : self.stop]
+        if self.kept:
+            columns = (columns - self.offset) @ self.turn
+        return np.concatenate([columns, values[:, -OTHER_COLUMNS:]], axis=1)
 
 
 @dataclass(frozen=True)
@@ -126,10 +138,15 @@ class Heard:
     stride_hops: int
     frame_rate_hz: float
 
+    def own_lessons(self, columns: Columns) -> list[Lesson]:
+        """In the clip's own voice, the whole of it first."""
+        return [self._lesson(columns, features, 1.0) for features in self.own]
+
     def lessons(self, columns: Columns) -> tuple[list[Lesson], list[Lesson]]:
-        """In the clip's own voice (the whole of it first) and in other voices."""
-        own = [self._lesson(columns, features, 1.0) for features in self.own]
-        return own, [self._lesson(columns, *other) for other in zip(self.others, self.speeds, strict=True)]
+        """`own_lessons`, and in other voices."""
+        return self.own_lessons(columns), [
+            self._lesson(columns, *other) for other in zip(self.others, self.speeds, strict=True)
+        ]
 
     def _lesson(self, columns: Columns, features: SpeechFeatures, speed: float) -> Lesson:
         return lesson(

@@ -122,7 +122,7 @@ class DriverPrior:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             names = {field.name for field in fields(AudioToLandmarksConfig)}
             sizes = AudioToLandmarksConfig(**{k: v for k, v in header["network"].items() if k in names})
-            columns = Columns(tensors["columns.offset"], tensors["columns.turn"])
+            columns = Columns(0, sizes.main_columns, tensors["columns.offset"], tensors["columns.turn"])
             with torch.device("meta"):
                 wanted = {k: v.shape for k, v in Member(sizes).state_dict().items() if k not in _OF_PERSON}
             trunks = [{k: torch.from_numpy(tensors[f"{i}.{k}"]) for k in wanted} for i in range(sizes.members)]

@@ -72,12 +72,10 @@ def fit_prior(
         sizes = AudioToLandmarksConfig(
             encoder.column_count + OTHER_COLUMNS, speakers[0].motion.face.mouth.shape[1], _STRIDE_HOPS,
             members=config.members, kernel_group=1 if columns.kept else KERNEL_GROUP, kept_columns=columns.kept,
+            beside_columns=encoder.column_count - columns.stop,
         )  # fmt: skip
         network = AudioToLandmarks(sizes)
-        columns.into(network)
-        pupils = [
-            _pupil(one, speaker, columns, sizes, config, encoder) for one, speaker in zip(heard, speakers, strict=True)
-        ]
+        pupils = [_pupil(one, speaker, columns, sizes, config) for one, speaker in zip(heard, speakers, strict=True)]
         loss = school(network.transformers, pupils, schooling, _STRIDE_HOPS, random, STAGE, None, on_event)
     spoken = sum(float(one.own[0].activity.sum()) * one.own[0].hop_seconds for one in heard)
     on_event(Note(STAGE, f"{len(speakers)} people, {spoken:.0f} s of speech"))
@@ -96,12 +94,11 @@ def _listen(
 
 
 def _pupil(
-    heard: Heard, speaker: Speaker, columns: Columns, sizes: AudioToLandmarksConfig, config: DriverTrainingConfig,
-    encoder: SpeechEncoder,
-) -> Pupil:  # fmt: skip
+    heard: Heard, speaker: Speaker, columns: Columns, sizes: AudioToLandmarksConfig, config: DriverTrainingConfig
+) -> Pupil:
     own, others = heard.lessons(columns)
     mean = torch.from_numpy(own[0].targets[own[0].known].mean(axis=0))
     heads = [nn.Linear(sizes.width, len(mean)) for _ in range(sizes.members)]
     for head in heads:
         start_head(head, mean)
-    return Pupil(own, others, DriverLoss(speaker.rig, config.loss, own[0]), heads, encoder.name == LOG_MEL.name)
+    return Pupil(own, others, DriverLoss(speaker.rig, config.loss, own[0]), heads, not columns.kept)

@@ -20,7 +20,7 @@ from avatarfit.model.audio_to_landmarks import LOOK_AHEAD_HOPS, PAST_HOPS, Membe
 class Schooling:
     """How transformers are trained."""
 
-    steps: int = 660
+    steps: int = 440
     """Optimiser steps, taken in turn by the transformers; many more learn the clip by heart."""
     batch: int = 8
     """Windows a step."""

@@ -14,7 +14,7 @@ from avatarfit.contracts import AudioClip, Motion
 from avatarfit.contracts.events import Finished, Listener, Note, Started, silent
 from avatarfit.fitting.driver_flow import fit_flow
 from avatarfit.fitting.driver_kernel import Moments, best_lead
-from avatarfit.fitting.driver_lessons import Columns, listen
+from avatarfit.fitting.driver_lessons import Columns, Lesson, listen
 from avatarfit.fitting.driver_loss import DriverLoss, DriverLossConfig
 from avatarfit.fitting.driver_prior import DriverPrior
 from avatarfit.fitting.driver_schooling import Pupil, Schooling, school, start_head
@@ -22,6 +22,7 @@ from avatarfit.fitting.speech_augmentation import VOICES, Voice
 from avatarfit.model.audio_to_landmarks import AudioToLandmarks, AudioToLandmarksConfig
 from avatarfit.model.driver_model import DriverModel
 from avatarfit.model.habits import SOUND_COLUMNS, Habits, Stance
+from avatarfit.model.kernel_regression import KernelRegression
 from avatarfit.model.locally_linear import LocallyLinear
 from avatarfit.model.rig import Rig
 
@@ -39,12 +40,14 @@ class DriverTrainingConfig:
     loss: DriverLossConfig = field(default_factory=DriverLossConfig)
     voices: Sequence[Voice] = VOICES
     """What the clip's sound is also made to sound like."""
-    members: int = 3
+    members: int = 2
     """Transformers whose predictions are averaged."""
-    kernel_share: float = 0.7
+    kernel_share: float = 0.65
     """Weight of the kernel regression in the mean."""
     kernel_centres: int = 3000
-    """Most moments the kernel regression keeps."""
+    """Most moments a kernel regression keeps."""
+    beside_share: float = 0.3
+    """Weight of the second kernel regression, which hears what the transformers do not, in the mean."""
     hear_pitch: bool = True
     """Whether pitch and voicing are heard."""
     lead_hops: float | None = None
@@ -100,10 +103,13 @@ def fit_driver(
         torch.manual_seed(seed)
         columns = Columns.of(heard.own[0].values, encoder) if prior is None else prior.columns
         columns = replace(columns, hear_pitch=config.hear_pitch)
+        beside = Columns.beside(heard.own[0].values, encoder)
         sizes = AudioToLandmarksConfig(
             encoder.column_count + OTHER_COLUMNS, motion.face.mouth.shape[1], heard.stride_hops,
             members=config.members, kernel_group=1 if columns.kept else KERNEL_GROUP, kernel_share=config.kernel_share,
             kept_columns=columns.kept, hear_pitch=columns.hear_pitch,
+            beside_columns=encoder.column_count - columns.stop, beside_kept=0 if beside is None else beside.kept,
+            beside_share=config.beside_share,
         )  # fmt: skip
         own, others = heard.lessons(columns)
         loss = DriverLoss(rig, config.loss, own[0])
@@ -116,14 +122,20 @@ def fit_driver(
         if prior is not None:
             sizes = prior.adapted(sizes)
         network = AudioToLandmarks(sizes)
-        columns.into(network)
+        network.offset.copy_(torch.from_numpy(columns.offset))
+        network.turn.copy_(torch.from_numpy(columns.turn))
         moments.into(network.kernel, lead)
+        if beside is not None and network.beside is not None:
+            beside = replace(beside, hear_pitch=config.hear_pitch)
+            network.beside_offset.copy_(torch.from_numpy(beside.offset))
+            network.beside_turn.copy_(torch.from_numpy(beside.turn))
+            _fit_beside(network.beside, heard.own_lessons(beside), sizes, config, loss.weights())
         for member in network.transformers:
             start_head(member.out, network.kernel.mean)
         if prior is not None:
             prior.into(network, own[0])
         schooling = config.schooling if prior is None else config.schooling.slower(config.prior_rate)
-        pupil = Pupil(own, others, loss, [member.out for member in network.transformers], encoder.name == LOG_MEL.name)
+        pupil = Pupil(own, others, loss, [member.out for member in network.transformers], not columns.kept)
         left = None if seconds_budget is None else max(seconds_budget - (time.monotonic() - started), 0.0)
         end = school(network.transformers, [pupil], schooling, sizes.stride_hops, random, STAGE, left, on_event)
         flow = fit_flow(
@@ -144,6 +156,18 @@ def fit_driver(
     )
     on_event(Finished(STAGE, time.monotonic() - started, {"loss": end, "frames": float(len(motion))}))
     return model
+
+
+def _fit_beside(
+    kernel: KernelRegression, own: list[Lesson], sizes: AudioToLandmarksConfig, config: DriverTrainingConfig,
+    weights: np.ndarray,
+) -> None:  # fmt: skip
+    """Fits the second kernel regression, with a lead of its own: it hears other features, which may be late."""
+    ungrouped = replace(sizes, kernel_group=1)
+    lead = config.lead_hops
+    if lead is None:
+        lead = best_lead(ungrouped, Moments.of(own[:1], sizes.stride_hops, _LEAD_MOMENTS), weights)
+    Moments.of(own, sizes.stride_hops, config.kernel_centres).into(kernel, lead)
 
 
 def _habits(motion: Motion, frame_rate_hz: float, features: SpeechFeatures) -> Habits:

@@ -1,4 +1,4 @@
-"""Speech features to mouth-and-jaw motion and closed lips: the mean of small transformers and of a kernel regression.
+"""Speech features to mouth-and-jaw motion and closed lips: the mean of small transformers and of kernel regressions.
 
 They see at most `LOOK_AHEAD_HOPS` (90 ms) of features after the moment they speak of, all of it in the first
 convolutions, and a limited past; attention itself looks only backwards through a sliding window. So long sound runs in
@@ -45,16 +45,22 @@ class AudioToLandmarksConfig:
     heads: int = 4
     past_tokens: int = 8
     """Tokens before itself that a token attends to, in each layer."""
-    members: int = 3
+    members: int = 2
     """Transformers whose predictions are averaged; each was trained from its own random start."""
     kernel_centres: int = 0
     """Moments of the clip in the kernel regression."""
     kernel_group: int = 4
     """Neighbouring columns that the kernel regression averages: 4 for mel bands, 1 for columns of no order."""
-    kernel_share: float = 0.7
+    kernel_share: float = 0.65
     """Weight of the kernel regression in the mean, 0 to 1; the transformers have the rest."""
     kept_columns: int = 0
     """The encoder's columns are turned onto so many axes of unit spread first; 0 leaves them as they are."""
+    beside_columns: int = 0
+    """So many of the encoder's columns, the last, are heard by a second kernel regression and by nothing else."""
+    beside_kept: int = 0
+    """These are turned onto so many axes of unit spread."""
+    beside_share: float = 0.3
+    """Weight of the second kernel regression in the mean."""
     hear_pitch: bool = True
     """Without, pitch and voicing count as 0."""
     lead_hops: float = 4.0
@@ -66,15 +72,21 @@ class AudioToLandmarksConfig:
             raise ValueError(f"width {self.width} must be a multiple of twice the heads ({self.heads})")
         if min(self.stride_hops, self.layers, self.past_tokens, self.members) < 1:
             raise ValueError("stride_hops, layers, past_tokens and members must be at least 1")
-        if not 0 <= self.kept_columns <= max(self.feature_count - OTHER_COLUMNS, 0):
-            raise ValueError(f"{self.kept_columns} of {self.feature_count - OTHER_COLUMNS} columns cannot be kept")
+        for kept, columns in ((self.kept_columns, self.main_columns), (self.beside_kept, self.beside_columns)):
+            if not 0 <= kept <= columns:
+                raise ValueError(f"{kept} of {columns} columns cannot be kept")
         if self.layers > _MOST_LAYERS or self.members > _MOST_LAYERS:
             raise ValueError(f"layers and members must be at most {_MOST_LAYERS}")
 
     @property
+    def main_columns(self) -> int:
+        """Of the encoder's columns those that the transformers and the first kernel regression hear."""
+        return self.feature_count - OTHER_COLUMNS - self.beside_columns
+
+    @property
     def seen_columns(self) -> int:
-        """Columns that the transformers and the kernel regression see."""
-        return self.kept_columns + OTHER_COLUMNS if self.kept_columns else self.feature_count
+        """Columns that the transformers and the first kernel regression see."""
+        return (self.kept_columns or self.main_columns) + OTHER_COLUMNS
 
     @property
     def past_tokens_total(self) -> int:
@@ -169,10 +181,13 @@ class AudioToLandmarks(nn.Module):
 
     Buffers:
         offset: float [C], turn: float [C, kept_columns]: what brings an encoder's C columns onto the kept axes.
+        beside_offset, beside_turn: the same for the columns that only the second kernel regression hears.
     """
 
     offset: Tensor
     turn: Tensor
+    beside_offset: Tensor
+    beside_turn: Tensor
 
     def __init__(self, config: AudioToLandmarksConfig) -> None:
         super().__init__()
@@ -181,9 +196,16 @@ class AudioToLandmarks(nn.Module):
         self.kernel = KernelRegression(
             config.kernel_centres, config.seen_columns, config.mouth_count + 1, config.kernel_group
         )
-        columns = config.feature_count - OTHER_COLUMNS if config.kept_columns else 0
+        columns = config.main_columns if config.kept_columns else 0
         self.register_buffer("offset", torch.zeros(columns))
         self.register_buffer("turn", torch.zeros(columns, config.kept_columns))
+        self.beside: KernelRegression | None = None
+        if config.beside_columns:
+            self.beside = KernelRegression(
+                config.kernel_centres, config.beside_kept + OTHER_COLUMNS, config.mouth_count + 1
+            )
+            self.register_buffer("beside_offset", torch.zeros(config.beside_columns))
+            self.register_buffer("beside_turn", torch.zeros(config.beside_columns, config.beside_kept))
 
     @property
     def transformers(self) -> list[Member]:
@@ -191,13 +213,16 @@ class AudioToLandmarks(nn.Module):
         return [member for member in self.members if isinstance(member, Member)]
 
     def seen(self, x: Tensor) -> Tensor:
-        """Features [..., D] as transformers and kernel regression see them, [..., seen_columns]."""
-        if not self.config.hear_pitch:
-            x = without_pitch(x)
-        if not self.config.kept_columns:
-            return x
-        count = len(self.offset)
-        return torch.cat([(x[..., :count] - self.offset) @ self.turn, x[..., count:]], dim=-1)
+        """Features [..., D] as transformers and the first kernel regression see them, [..., seen_columns]."""
+        main, others = x[..., : self.config.main_columns], x[..., -OTHER_COLUMNS:]
+        if self.config.kept_columns:
+            main = (main - self.offset) @ self.turn
+        return torch.cat([main, others], dim=-1)
+
+    def seen_beside(self, x: Tensor) -> Tensor:
+        """Features [..., D] as the second kernel regression sees them, [..., beside_kept + OTHER_COLUMNS]."""
+        beside, others = x[..., self.config.main_columns : -OTHER_COLUMNS], x[..., -OTHER_COLUMNS:]
+        return torch.cat([(beside - self.beside_offset) @ self.beside_turn, others], dim=-1)
 
     def forward(self, x: Tensor, skip: int = 0) -> Tensor:
         """Predictions from hops with their surroundings.
@@ -211,12 +236,19 @@ class AudioToLandmarks(nn.Module):
             float [B, T - skip, M + 1]: coefficients, then the probability of closed lips. The first
             `past_tokens_total` of the T tokens lack some of their past when sound precedes `x`.
         """
-        x = self.seen(x)
-        transformers = torch.stack([network(x, skip) for network in self.members]).mean(0)
+        if not self.config.hear_pitch:
+            x = without_pitch(x)
+        seen = self.seen(x)
+        transformers = torch.stack([network(seen, skip) for network in self.members]).mean(0)
         transformers = torch.cat([transformers[..., :-1], transformers[..., -1:].sigmoid()], dim=-1)
-        votes = self.kernel(kernel_part(x)[:, skip * self.config.stride_hops :], self.config.stride_hops)
-        votes = torch.cat([votes[..., :-1], votes[..., -1:].clamp(0, 1)], dim=-1)
-        return torch.lerp(transformers, votes, self.config.kernel_share)
+        told = torch.lerp(transformers, self._votes(self.kernel, seen, skip), self.config.kernel_share)
+        if self.beside is None:
+            return told
+        return torch.lerp(told, self._votes(self.beside, self.seen_beside(x), skip), self.config.beside_share)
+
+    def _votes(self, kernel: KernelRegression, x: Tensor, skip: int) -> Tensor:
+        votes = kernel(kernel_part(x)[:, skip * self.config.stride_hops :], self.config.stride_hops)
+        return torch.cat([votes[..., :-1], votes[..., -1:].clamp(0, 1)], dim=-1)
 
     def token_count(self, features: np.ndarray) -> int:
         """Tokens of a recording of F hops: `ceil(F / stride)`, token t at hop t * stride."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avatarfit.audio.named_encoder import BUILT_IN, named_encoder
+from avatarfit.audio.named_encoder import encoder_of
 from avatarfit.compositing import Background, parse_background
 from avatarfit.contracts import AudioClip, InputError, Motion
 from avatarfit.contracts.events import Finished, Listener, Picture, Progress, Started, silent
@@ -104,7 +104,7 @@ def drive_avatar(
     expression_from: str | Path = "habits",
     motion_file: str | Path | None = None,
     export_motion: str | Path | None = None,
-    features: str = BUILT_IN,
+    features: str | None = None,
     background: str | Background = "clip",
     backend: str = "auto",
     on_event: Listener = silent,
@@ -128,7 +128,7 @@ def drive_avatar(
         expression_from: where eyes and brows come from, likewise.
         motion_file: a clip folder, Live Link Face CSV or landmarks file that all motion comes from, the mouth too.
         export_motion: a .csv (Live Link Face) or .safetensors (landmarks) file to write the motion to.
-        features: what the avatar's driver hears, as `fit` was told: "log-mel", or a checkpoint's folder or name.
+        features: what the avatar's driver hears, if it is a network: the checkpoint's folder or name.
         background: what stands behind: "clip" for the clip's own, a colour such as "green" or "#00b140", or a picture.
         backend: of the renderer.
 
@@ -143,7 +143,7 @@ def drive_avatar(
         behind = parse_background(background) if isinstance(background, str) else background
         plate = behind.at(avatar.plate)
     heard = driving_sound(sound) if isinstance(sound, str | Path) else sound
-    encoder = named_encoder(features)
+    encoder = encoder_of(avatar.driver.feature_name, features)
     began = time.perf_counter()
     made, total = _motion(
         avatar, heard, encoder, seed,

@@ -10,7 +10,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter1d
 
-from avatarfit.audio import FEATURE_NAME, SAMPLE_RATE_HZ
+from avatarfit.audio import FEATURE_NAME, LOG_MEL, SAMPLE_RATE_HZ
+from avatarfit.audio.log_mel_and_phonemes import log_mel_and_phonemes
 from avatarfit.avatarfile import read_avatar, write_avatar
 from avatarfit.contracts import AudioClip, FileFormatError, HeadPose, InputError, Motion, SoundError, TorsoMotion
 from avatarfit.contracts.events import Event, Finished, Note, Progress, Started
@@ -145,6 +146,19 @@ def test_saved_and_read_again_it_drives_the_same(fitted: tuple[DriverModel, Rig,
     a, b = (drive(one, rig, sound, RATE, seed=5, variation=0.5) for one in (model, again))
     np.testing.assert_array_equal(a.face.mouth, b.face.mouth)
     np.testing.assert_array_equal(a.face.eyes, b.face.eyes)
+
+
+def test_what_the_transformers_do_not_hear_a_second_kernel_regression_does() -> None:
+    motion, landmarks, sound, _ = person()
+    rig = Rig.fit(landmarks, 6, 4)
+    encoder = log_mel_and_phonemes()
+    config = replace(QUICK, kernel_centres=400, beside_share=1.0)
+    model = fit_driver(rig, motion, landmarks, sound, RATE, encoder=encoder, seed=1, config=config)
+    assert model.network.config.beside_columns == encoder.column_count - LOG_MEL.column_count
+    _, _, other, aperture = person(8.0, seed=3)
+    again = DriverModel.from_tensors(model.to_tensors(), model.config())
+    got = lip_aperture_cm(rig.landmarks_cm(drive(again, rig, other, RATE, encoder=encoder, lle_strength=0.0).face))
+    assert np.corrcoef(got, aperture)[0, 1] > 0.5  # by it alone
 
 
 def test_an_end_of_time_is_said_and_what_is_there_is_kept() -> None:
