@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,14 @@ from scipy.ndimage import gaussian_filter1d
 os.environ["AVATARFIT_FACE_LANDMARKER"] = "none"
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests sign, they sign with a certificate of their own, not the developer's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
 
 
 @pytest.fixture(scope="session")
