@@ -10,6 +10,8 @@ from avatarfit.contracts import AudioClip
 from avatarfit.media.resampling import StreamResampler
 from avatarfit.media.sound_blocks import SoundBlocks
 
+_BLOCK = 16_384
+
 
 class SoundFeed:
     """From time 0 of the sound's clock on: silence stands before a later start, what precedes time 0 is left out.
@@ -41,6 +43,11 @@ class SoundFeed:
     @staticmethod
     def _resampled(sound: AudioClip | SoundBlocks, sample_rate_hz: int) -> Iterator[np.ndarray]:
         stream = StreamResampler(sound.sample_rate_hz, sample_rate_hz)
-        for block in [sound.samples] if isinstance(sound, AudioClip) else sound:
+        for block in _blocks(sound.samples) if isinstance(sound, AudioClip) else sound:
             yield stream.push(block)
         yield stream.finish()
+
+
+def _blocks(samples: np.ndarray) -> Iterator[np.ndarray]:
+    # What is left over is copied with every piece that is taken: it must stay short.
+    return (samples[start : start + _BLOCK] for start in range(0, len(samples), _BLOCK))
