@@ -130,7 +130,7 @@ def check_output(path: str | Path, options: OutputOptions, rate: Fraction | None
         folder = target.parent
         if not folder.is_dir():
             raise InputError(f"there is no folder {folder} for the output", wanted, "make the folder first")
-        if not os.access(folder, os.W_OK | os.X_OK):
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             raise InputError(f"the folder {folder} may not be written", wanted, "choose another folder")
     return form
 

@@ -49,13 +49,15 @@ def write_exr(path: Path, picture: np.ndarray, rate: Fraction | None = None, tim
         header["timeCode"] = OpenEXR.TimeCode(*timecode.fields, int(timecode.drop_frame), *[0] * 13)
     half = np.ascontiguousarray(picture.astype(np.float16))
     channels = {"Y": half[..., 0].copy()} if half.shape[2] == 1 else {"RGBA"[: half.shape[2]]: half}
-    # OpenEXR reports a failed write without the system's error; opening the file ourselves gives the usual ones.
+    # OpenEXR tells of a failed write in words only; opening the file ourselves gives most of the system's errors.
     path.touch()
     try:
         with OpenEXR.File(header, channels) as file:
             file.write(str(path))
     except RuntimeError as error:
-        raise OSError(errno.ENOSPC if "space" in str(error) else errno.EIO, str(error), str(path)) from error
+        known = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        number = next((number for number in known if os.strerror(number) in str(error)), errno.EIO)
+        raise OSError(number, str(error), str(path)) from error
 
 
 def write_png(path: str | Path, picture: np.ndarray) -> None:
