@@ -171,7 +171,9 @@ def pack_bits(occupied: Tensor) -> Tensor:
 
 def coarse_bits(occupancy: Tensor) -> Tensor:
     """A bit for each 4^3 cells of a grid, set where any of theirs is: uint8 [n], n a multiple of 8."""
-    occupied = occupancy.reshape(-1, WORD).any(1)
+    # Eight bytes are one number where they lie as such; `any` over rows of eight takes ten times as long.
+    aligned = occupancy.is_contiguous() and occupancy.storage_offset() % WORD == 0
+    occupied = occupancy.view(torch.int64) != 0 if aligned else occupancy.reshape(-1, WORD).any(1)
     return pack_bits(torch.nn.functional.pad(occupied, (0, -len(occupied) % (8 * WORD))))
 
 
@@ -221,6 +223,7 @@ def _march_rays_cpu(
     rays = len(origins)
     edges = torch.tensor(box, dtype=torch.float32)
     given = (
+        native.workspace(),
         pointer("origins", origins, (rays, 3)),
         pointer("directions", directions, (rays, 3)),
         pointer("near", near, (rays,)),
@@ -233,15 +236,15 @@ def _march_rays_cpu(
         grid_side(occupancy),
         step,
     )
-    counts, firsts = torch.empty(2, rays, dtype=torch.int32)
+    counts = torch.empty(rays, dtype=torch.int32)
     library = native.load()
-    native.check_status(library.af_march_rays_count(*given, max_samples, counts.data_ptr(), firsts.data_ptr()))
+    native.check_status(library.af_march_rays_count(*given, max_samples, counts.data_ptr()))
     offsets = torch.zeros(rays + 1, dtype=torch.int64)
     torch.cumsum(counts, 0, out=offsets[1:])
     total = int(offsets[-1])
     out = origins.new_empty(total, 3), origins.new_empty(total), origins.new_empty(total), offsets
     places = (o.data_ptr() for o in out[:3])
-    native.check_status(library.af_march_rays_write(*given, firsts.data_ptr(), offsets.data_ptr(), *places))
+    native.check_status(library.af_march_rays_write(*given, offsets.data_ptr(), *places))
     return out
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from avatarfit.contracts import BackendError
 
-ABI_VERSION = 6
+ABI_VERSION = 7
 LIBRARY_NAME = "libavatarfit_cpu.so"
 
 STATUS_OK = 0
@@ -63,10 +63,12 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "af_l1_dssim": ([c_void_p] * 5 + [c_int32, c_int32, c_float, c_void_p, c_void_p], c_int32),
     "af_hash_encode": ([*_GRID, c_void_p], c_int32),
     "af_hash_encode_backward": ([*_GRID] + [c_void_p] * 3, c_int32),
-    "af_march_rays_count": ([*_MARCH, c_int32, c_void_p, c_void_p], c_int32),
-    "af_march_rays_write": (_MARCH + [c_void_p] * 5, c_int32),
+    "af_march_rays_count": ([c_void_p, *_MARCH, c_int32, c_void_p], c_int32),
+    "af_march_rays_write": ([c_void_p, *_MARCH] + [c_void_p] * 4, c_int32),
     "af_composite_rays": (_SAMPLES + [c_void_p] * 4, c_int32),
     "af_composite_rays_backward": (_SAMPLES + [c_void_p] * 7, c_int32),
+    "af_combine_rows": ([c_void_p] * 3 + [c_int64, c_int32, c_int32, c_void_p], c_int32),
+    "af_combine_rows_backward": ([c_void_p] * 3 + [c_int64, c_int32, c_int32] + [c_void_p] * 2, c_int32),
     "af_fused_mlp": ([c_void_p, *_MLP, c_void_p], c_int32),
     "af_fused_mlp_backward": ([c_void_p, *_MLP] + [c_void_p] * 3, c_int32),
 }

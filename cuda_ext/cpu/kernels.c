@@ -5,6 +5,7 @@
 
 #include "cpu/blend.h"
 #include "cpu/hash_encode.h"
+#include "cpu/combine_rows.h"
 #include "cpu/composite.h"
 #include "cpu/fused_mlp.h"
 #include "cpu/loss.h"
@@ -16,6 +17,11 @@
 #define AF_JOIN(a, b) AF_JOIN_(a, b)
 #define AF_TEXT_(a) #a
 #define AF_TEXT(a) AF_TEXT_(a)
+
+/* march_kernels.c is compiled by itself, without contraction. */
+int AF_JOIN(af_march_count_, AF_ISA)(af_workspace *workspace, const af_march_rays *rays, int most, int32_t *counts);
+int AF_JOIN(af_march_write_, AF_ISA)(af_workspace *workspace, const af_march_rays *rays, const int64_t *offsets,
+                                     float *positions, float *t, float *lengths);
 
 extern const af_table AF_JOIN(af_table_, AF_ISA);
 const af_table AF_JOIN(af_table_, AF_ISA) = {
@@ -34,6 +40,10 @@ const af_table AF_JOIN(af_table_, AF_ISA) = {
     .hash_encode_backward = hash_encode_backward,
     .composite_rays = composite_rays,
     .composite_rays_backward = composite_rays_backward,
+    .combine_rows = combine_rows,
+    .combine_rows_backward = combine_rows_backward,
+    .march_count = AF_JOIN(af_march_count_, AF_ISA),
+    .march_write = AF_JOIN(af_march_write_, AF_ISA),
     .fused_mlp = fused_mlp,
     .fused_mlp_backward = fused_mlp_backward,
 };

@@ -82,6 +82,21 @@ INLINE int v_any(vi mask) {
 #endif
 }
 
+/* A bit for each lane: its highest. */
+INLINE unsigned v_mask(vi mask) {
+#if VL == 16
+  return _mm512_movepi32_mask((__m512i)mask);
+#elif VL == 8
+  return (unsigned)_mm256_movemask_ps((__m256)mask);
+#elif defined(__SSE2__)
+  return (unsigned)_mm_movemask_ps((__m128)mask);
+#else
+  unsigned bits = 0;
+  for (int i = 0; i < VL; i++) bits |= (uint32_t)mask[i] >> 31 << i;
+  return bits;
+#endif
+}
+
 /* 2^x for x in [-126, 127], as af_exp2. */
 INLINE vf v_exp2(vf x) {
   vf shifted = x + AF_ROUND_MAGIC;

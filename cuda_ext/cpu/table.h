@@ -7,8 +7,15 @@
 #include "cpu/workspace.h"
 #include "shared/fused_mlp.h"
 #include "shared/hash_grid.h"
+#include "shared/march.h"
 
 enum { AF_OK = 0, AF_BAD_VALUE = 1, AF_NO_MEMORY = 2, AF_NOT_FINITE = 3 };
+
+typedef struct {
+  const float *origins, *directions, *nearest, *farthest, *jitter; /* jitter: null for the middle of each interval */
+  int64_t count;
+  af_march_grid grid;
+} af_march_rays;
 
 typedef struct {
   const char *name;
@@ -46,10 +53,18 @@ typedef struct {
                                  const int64_t *offsets, int64_t rays, int channels, const float *weights,
                                  const float *grad_out, const float *grad_alpha, const float *grad_depth,
                                  const float *grad_weights, float *grad_sigma, float *grad_color);
+  int (*combine_rows)(const float *base, const float *bases, const float *weights, int64_t n, int count, int features,
+                      float *out);
+  int (*combine_rows_backward)(const float *grad, const float *bases, const float *weights, int64_t n, int count,
+                               int features, float *grad_bases, float *grad_weights);
   int (*fused_mlp)(af_workspace *workspace, const af_mlp *mlp, const float *x, int64_t n, const float *parameters,
                    float *out);
   int (*fused_mlp_backward)(af_workspace *workspace, const af_mlp *mlp, const float *x, int64_t n,
                             const float *parameters, const float *grad, float *grad_x, float *grad_parameters);
+  /* The second call makes samples of what the first left in the workspace. */
+  int (*march_count)(af_workspace *workspace, const af_march_rays *rays, int most, int32_t *counts);
+  int (*march_write)(af_workspace *workspace, const af_march_rays *rays, const int64_t *offsets, float *positions,
+                     float *t, float *lengths);
 } af_table;
 
 #endif

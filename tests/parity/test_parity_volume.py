@@ -65,6 +65,21 @@ def test_no_sample_in_an_occupied_cell_is_skipped(seed, side, share, step, most,
         assert torch.equal(a, b), name
 
 
+@pytest.mark.parametrize("step", [2e-3, 0.02, 0.4])
+@pytest.mark.parametrize(("side", "share"), [(4, 0.3), (32, 0.1), (64, 0.3), (256, 0.03)])
+def test_every_instruction_set_keeps_the_same_samples(isa, side, share, step):
+    random = torch.Generator().manual_seed(side)
+    occupancy = torch.zeros(side**3 // 8, dtype=torch.uint8)
+    chosen = torch.randint(len(occupancy), (round(share * len(occupancy)) + 1,), generator=random)
+    occupancy[chosen] = torch.randint(1, 256, chosen.shape, generator=random, dtype=torch.uint8)
+    rays = made_rays(side, 60)
+    rays[3][::6] *= 1e6
+    want, got = (ops.march_rays(*rays, BOX, occupancy, step, 200, backend=b) for b in ("reference", "cpu"))
+    assert len(want.t) > 0
+    for name, a, b in zip(want._fields, want, got, strict=True):
+        assert torch.equal(a, b), name
+
+
 @pytest.mark.parametrize(("side", "share"), [(4, 1.0), (64, 0.02)])
 def test_march_keeps_the_same_samples_on_every_device(device, side, share):
     random = torch.Generator().manual_seed(side)
