@@ -11,8 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from avatarfit import ops
-
 
 class MotionGrid(nn.Module):
     """Rows of a dense grid of vertices, combined for one frame.
@@ -52,6 +50,6 @@ class MotionGrid(nn.Module):
 
     def forward(self, weights: Tensor) -> Tensor:
         """The dense grid [(side + 1)^3, F] of a frame's weights [R, K]."""
-        each = (self.shares()[:, :, None] * weights).flatten(1)
-        rows = ops.combine_rows(self.rest, self.bases, each)
+        each = (self.shares()[:, :, None] * weights).reshape(len(self.vertices), 1, -1)
+        rows = self.rest + torch.bmm(each, self.bases)[:, 0]
         return rows.new_zeros(self.row_count, rows.shape[1]).index_copy(0, self.vertices, rows)

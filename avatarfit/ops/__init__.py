@@ -20,8 +20,7 @@ multi-resolution hash grid, [N, levels * F], differentiable in points and table;
 planes.
 For a volume instead of Gaussians, `march_rays` gives the samples of rays that lie in the occupied cells of an
 `OccupancyGrid`, and `composite_rays` what the rays see of them. `fused_mlp(x[S,I], parameters[P], (I, H, ..., O))`
-evaluates a small perceptron without leaving the cache between its layers; `combine_rows` gives the rows of a grid that
-moves.
+evaluates a small perceptron without leaving the cache between its layers.
 
 Every operation takes `backend="auto" | "reference" | "cpu" | "cuda"`; `choose(backend)` says what that comes to and
 why. The native kernels take contiguous float32 tensors on their device. The CPU's are bit-for-bit repeatable for a
@@ -35,7 +34,6 @@ They compile and agree with the reference in an emulation; they have not been ru
 from avatarfit.ops.backend import Choice, choose
 from avatarfit.ops.blend import blend, blend_reference, blend_weights_grad
 from avatarfit.ops.blend_adam import blend_adam_step_
-from avatarfit.ops.combine_rows import combine_rows, combine_rows_reference
 from avatarfit.ops.composite import RayLight, composite_rays, composite_rays_reference
 from avatarfit.ops.frame import Frame, Gaussians
 from avatarfit.ops.fused_mlp import fused_mlp, fused_mlp_reference, mlp_layers, mlp_parameter_count
@@ -61,8 +59,6 @@ __all__ = [
     "blend_reference",
     "blend_weights_grad",
     "choose",
-    "combine_rows",
-    "combine_rows_reference",
     "composite_rays",
     "composite_rays_reference",
     "fused_mlp",

@@ -67,8 +67,6 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "af_march_rays_write": ([c_void_p, *_MARCH] + [c_void_p] * 4, c_int32),
     "af_composite_rays": (_SAMPLES + [c_void_p] * 4, c_int32),
     "af_composite_rays_backward": (_SAMPLES + [c_void_p] * 7, c_int32),
-    "af_combine_rows": ([c_void_p] * 3 + [c_int64, c_int32, c_int32, c_void_p], c_int32),
-    "af_combine_rows_backward": ([c_void_p] * 3 + [c_int64, c_int32, c_int32] + [c_void_p] * 2, c_int32),
     "af_fused_mlp": ([c_void_p, *_MLP, c_void_p], c_int32),
     "af_fused_mlp_backward": ([c_void_p, *_MLP] + [c_void_p] * 3, c_int32),
 }

@@ -18,7 +18,7 @@ import torch
 from avatarfit.contracts import BackendError
 from avatarfit.ops.native import library_places, open_library
 
-ABI_VERSION = 6
+ABI_VERSION = 5
 LIBRARY_NAME = "libavatarfit_cuda.so"
 OLDEST_CAPABILITY = (8, 0)
 """Compute capability that the kernels are compiled for at least: Ampere."""
@@ -83,11 +83,6 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "af_cuda_march_rays_write": (_MARCH + [c_void_p] * 5 + _WHERE, c_int32),
     "af_cuda_composite_rays": (_SAMPLES + [c_void_p] * 4 + _WHERE, c_int32),
     "af_cuda_composite_rays_backward": (_SAMPLES + [c_void_p] * 7 + _WHERE, c_int32),
-    "af_cuda_combine_rows": ([c_void_p] * 3 + [c_int64, c_int32, c_int32, c_void_p, *_WHERE], c_int32),
-    "af_cuda_combine_rows_backward": (
-        [c_void_p] * 3 + [c_int64, c_int32, c_int32] + [c_void_p] * 2 + _WHERE,
-        c_int32,
-    ),
     "af_cuda_fused_mlp": ([*_MLP, c_void_p, *_WHERE], c_int32),
     "af_cuda_fused_mlp_workspace": ([c_int64, c_void_p, c_int32], c_int64),
     "af_cuda_fused_mlp_backward": ([*_MLP] + [c_void_p] * 4 + _WHERE, c_int32),

@@ -122,7 +122,7 @@ AF_API double af_constant(const char *name) {
       {"SSIM_WINDOW", 2 * AF_SSIM_HALF + 1}, {"SSIM_C1", AF_SSIM_C1}, {"SSIM_C2", AF_SSIM_C2},
       {"GRID_LEVELS_MAX", AF_GRID_LEVELS_MAX}, {"GRID_FEATURES_MAX", AF_GRID_FEATURES_MAX},
       {"GRID_RESOLUTION_MAX", AF_GRID_RESOLUTION_MAX}, {"GRID_ROWS_LOG2_MAX", AF_GRID_ROWS_LOG2_MAX},
-      {"COMBINE_FEATURES_MAX", AF_COMBINE_FEATURES_MAX}, {"MLP_LAYERS_MAX", AF_MLP_LAYERS_MAX}, {"MLP_WIDTH_MAX", AF_MLP_WIDTH_MAX},
+      {"MLP_LAYERS_MAX", AF_MLP_LAYERS_MAX}, {"MLP_WIDTH_MAX", AF_MLP_WIDTH_MAX},
       {"HASH_PRIME_Y", AF_HASH_PRIME_Y}, {"HASH_PRIME_Z", AF_HASH_PRIME_Z},
   };
   for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
@@ -303,20 +303,6 @@ AF_API int af_fused_mlp_backward(af_workspace *workspace, const float *x, int64_
   af_mlp mlp;
   if (!af_mlp_prepare(&mlp, widths, layers)) return AF_BAD_VALUE;
   return table()->fused_mlp_backward(workspace, &mlp, x, n, parameters, grad, grad_x, grad_parameters);
-}
-
-/* base [n, features], bases [n, count, features], weights [n, count]. */
-AF_API int af_combine_rows(const float *base, const float *bases, const float *weights, int64_t n, int count, int features,
-                           float *out) {
-  if (n < 0 || count < 0 || features < 1 || features > AF_COMBINE_FEATURES_MAX) return AF_BAD_VALUE;
-  return table()->combine_rows(base, bases, weights, n, count, features, out);
-}
-
-/* Either gradient may be null. */
-AF_API int af_combine_rows_backward(const float *grad, const float *bases, const float *weights, int64_t n, int count,
-                                    int features, float *grad_bases, float *grad_weights) {
-  if (n < 0 || count < 0 || features < 1 || features > AF_COMBINE_FEATURES_MAX) return AF_BAD_VALUE;
-  return table()->combine_rows_backward(grad, bases, weights, n, count, features, grad_bases, grad_weights);
 }
 
 /* How many samples each ray keeps. What it keeps stays in the workspace until the next call that uses it. */

@@ -5,7 +5,6 @@
 
 #include "cpu/blend.h"
 #include "cpu/hash_encode.h"
-#include "cpu/combine_rows.h"
 #include "cpu/composite.h"
 #include "cpu/fused_mlp.h"
 #include "cpu/loss.h"
@@ -40,8 +39,6 @@ const af_table AF_JOIN(af_table_, AF_ISA) = {
     .hash_encode_backward = hash_encode_backward,
     .composite_rays = composite_rays,
     .composite_rays_backward = composite_rays_backward,
-    .combine_rows = combine_rows,
-    .combine_rows_backward = combine_rows_backward,
     .march_count = AF_JOIN(af_march_count_, AF_ISA),
     .march_write = AF_JOIN(af_march_write_, AF_ISA),
     .fused_mlp = fused_mlp,

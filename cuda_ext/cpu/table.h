@@ -53,10 +53,6 @@ typedef struct {
                                  const int64_t *offsets, int64_t rays, int channels, const float *weights,
                                  const float *grad_out, const float *grad_alpha, const float *grad_depth,
                                  const float *grad_weights, float *grad_sigma, float *grad_color);
-  int (*combine_rows)(const float *base, const float *bases, const float *weights, int64_t n, int count, int features,
-                      float *out);
-  int (*combine_rows_backward)(const float *grad, const float *bases, const float *weights, int64_t n, int count,
-                               int features, float *grad_bases, float *grad_weights);
   int (*fused_mlp)(af_workspace *workspace, const af_mlp *mlp, const float *x, int64_t n, const float *parameters,
                    float *out);
   int (*fused_mlp_backward)(af_workspace *workspace, const af_mlp *mlp, const float *x, int64_t n,

@@ -1,7 +1,6 @@
 /* The CUDA library: every kernel and its C interface in one translation unit, and what the library says of itself. */
 #include "cuda/launch.cuh"
 
-#include "cuda/combine_rows.cuh"
 #include "cuda/composite.cuh"
 #include "cuda/fused_mlp.cuh"
 #include "cuda/hash_encode.cuh"
@@ -9,7 +8,7 @@
 #include "cuda/march.cuh"
 #include "cuda/render.cuh"
 
-#define AF_CUDA_ABI_VERSION 6
+#define AF_CUDA_ABI_VERSION 5
 
 #ifndef AF_CUDA_ARCHITECTURES
 #define AF_CUDA_ARCHITECTURES "unknown"

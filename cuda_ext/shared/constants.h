@@ -30,9 +30,6 @@
 #define AF_LOG2_ALPHA_MIN (-7.99435343685885794f)
 #define AF_LOG2_ALPHA_MAX (-0.0144995696951150767f)
 
-/* of a row that combine_rows takes */
-#define AF_COMBINE_FEATURES_MAX 64
-
 #define AF_SSIM_HALF 5
 #define AF_SSIM_C1 1e-4f
 #define AF_SSIM_C2 9e-4f
