@@ -17,6 +17,7 @@ import avatarfit
 from avatarfit.cli.clip_commands import ExportClip, ImportClip, Report
 from avatarfit.cli.compare_command import Compare
 from avatarfit.cli.consent_command import ConsentCommand
+from avatarfit.cli.convert_command import Convert
 from avatarfit.cli.demo_command import Demo
 from avatarfit.cli.drive_command import Drive
 from avatarfit.cli.dub_command import Dub
@@ -42,6 +43,7 @@ Command = (
     | Annotated[Dub, tyro.conf.subcommand("dub")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Convert, tyro.conf.subcommand("convert")]
     | Annotated[FitDriver, tyro.conf.subcommand("fit-driver")]
     | Annotated[Capture, tyro.conf.subcommand("capture")]
     | Annotated[Report, tyro.conf.subcommand("report")]
