@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from avatarfit.cli.output_options import OutputChoice
+from avatarfit.cli.picture_options import PictureChoice
+from avatarfit.cli.provenance_options import ProvenanceOptions
 from avatarfit.cli.types import MaybeFloat, MaybePath, MaybeText
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ class Drive:
     audio: MaybePath = None
     """Speech: a WAV or any other sound file, or a video whose sound is taken. Needed unless --motion is given."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="PATH")] = None
-    """The video to write, such as talking.mp4. Needed unless --export-motion is given."""
+    """The video to write, such as talking.mp4, or a folder for pictures. Needed unless --export-motion is given."""
     seed: int = 0
     """Seed of head motion, blinks and gaze; the same seed gives the same video."""
     lip_strength: MaybeFloat = None
@@ -65,8 +68,9 @@ class Drive:
     """Write the motion, too: .csv in Live Link Face's layout (ARKit's blendshapes), or .safetensors with landmarks."""
     features: MaybeText = None
     """What the avatar's driver hears, if it is a network: its folder or its name on the hub, as fit was told."""
-    background: str = "clip"
-    """clip, a colour such as green or "#00b140", or a picture file."""
+    picture: Annotated[PictureChoice, tyro.conf.arg(name="")] = field(default_factory=PictureChoice)
+    stored: Annotated[OutputChoice, tyro.conf.arg(name="")] = field(default_factory=OutputChoice)
+    provenance: Annotated[ProvenanceOptions, tyro.conf.arg(name="")] = field(default_factory=ProvenanceOptions)
     report: MaybePath = None
     """A JSON file to write with sizes, times and speed."""
 
@@ -76,8 +80,13 @@ class Drive:
         from avatarfit.compositing import parse_background
         from avatarfit.pipeline.drive import check_request, drive_avatar, driving_sound
         from avatarfit.pipeline.listeners import Listeners
+        from avatarfit.pipeline.picture import check_alpha
 
-        check_request(self.audio, self.output, self.pose_from, self.expression_from, self.motion, self.export_motion)
+        settings, options = self.picture.settings(), self.stored.options
+        check_request(
+            self.audio, self.output, self.pose_from, self.expression_from, self.motion, self.export_motion, options
+        )
+        mark = self.provenance.visible_mark()
         if self.report is not None:
             check_output_file(self.report, ".json")
         if self.lip_strength is not None:
@@ -87,7 +96,9 @@ class Drive:
         if self.variation is not None:
             check_range("--variation", self.variation, 0, 1)
         controls = self._controls()
-        background = parse_background(self.background)
+        background = parse_background(self.picture.background)
+        if self.output is not None:
+            check_alpha(background, options.takes_alpha)
         # Before the avatar is read, and read through only once: what is wrong with it is said at once.
         sound = None if self.audio is None else driving_sound(self.audio)
         from avatarfit.model.avatar import Avatar
@@ -98,7 +109,9 @@ class Drive:
                 avatar, sound, self.output, seed=self.seed, lip_strength=self.lip_strength,
                 lle_strength=self.lle_strength, variation=self.variation, controls=controls, pose_from=self.pose_from,
                 expression_from=self.expression_from, motion_file=self.motion, export_motion=self.export_motion,
-                features=self.features, background=background, on_event=on_event,
+                features=self.features, background=background, picture=settings, output_options=options,
+                signing=self.provenance.signing, require_consent=self.provenance.require_consent, mark=mark,
+                on_event=on_event,
             )  # fmt: skip
         if self.report is not None:
             import json

@@ -17,8 +17,10 @@ import avatarfit
 from avatarfit.cli.clip_commands import ExportClip, ImportClip, Report
 from avatarfit.cli.compare_command import Compare
 from avatarfit.cli.consent_command import ConsentCommand
+from avatarfit.cli.convert_command import Convert
 from avatarfit.cli.demo_command import Demo
 from avatarfit.cli.drive_command import Drive
+from avatarfit.cli.dub_command import Dub
 from avatarfit.cli.evaluate_command import Evaluate
 from avatarfit.cli.fetch_command import Fetch
 from avatarfit.cli.fit_commands import Capture, Fit
@@ -38,8 +40,10 @@ Make it speak: avatarfit drive anna.avatar --audio speech.wav -o talking.mp4
 Command = (
     Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Drive, tyro.conf.subcommand("drive")]
+    | Annotated[Dub, tyro.conf.subcommand("dub")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Convert, tyro.conf.subcommand("convert")]
     | Annotated[FitDriver, tyro.conf.subcommand("fit-driver")]
     | Annotated[Capture, tyro.conf.subcommand("capture")]
     | Annotated[Report, tyro.conf.subcommand("report")]

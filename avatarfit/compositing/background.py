@@ -1,4 +1,4 @@
-"""What stands behind the person: the clip's own background, one colour, or a picture."""
+"""What stands behind the person: the clip's own background, one colour, a picture, a video, or nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from avatarfit.contracts import InputError
+from avatarfit.media import probe
 
 NAMED_COLOURS = {
     "black": (0, 0, 0),
@@ -20,7 +21,7 @@ NAMED_COLOURS = {
 }
 """Green and blue are the usual chroma-key cloths."""
 
-_WANTED = "clip, a colour such as green or #00b140, or a picture file"
+_WANTED = "clip, none, a colour such as green or #00b140, a picture or a video file"
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,20 @@ class Background:
 
     Attributes:
         rgb: uint8 [H, W, 3] picture or [3] colour; None stands for the clip's own background.
+        video: a video file instead.
+        nothing: whether the picture stays transparent.
+        name: what a person called it.
     """
 
-    rgb: np.ndarray | None
+    rgb: np.ndarray | None = None
+    video: Path | None = None
+    nothing: bool = False
+    name: str = "clip"
+
+    @property
+    def is_clips_own(self) -> bool:
+        """Whether the background of the clip is meant that the person was filmed before."""
+        return self.rgb is None and self.video is None and not self.nothing
 
     def at(self, plate: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] of the plate's size; a picture is scaled to cover it and cut in the middle."""
@@ -50,23 +62,32 @@ class Background:
 
 
 def parse_background(text: str) -> Background:
-    """A background from what a person typed: "clip", a colour's name, "#rrggbb", or a picture's path.
+    """A background from what a person typed: "clip", "none", a colour's name, "#rrggbb", or a file's path.
 
     Raises:
         InputError: none of these, or the picture cannot be read.
     """
     if text == "clip":
         return Background(None)
+    if text == "none":
+        return Background(nothing=True, name=text)
     if text.lower() in NAMED_COLOURS:
-        return Background(np.array(NAMED_COLOURS[text.lower()], np.uint8))
+        return Background(np.array(NAMED_COLOURS[text.lower()], np.uint8), name=text)
     if re.fullmatch(r"#?[0-9a-fA-F]{6}", text):
-        return Background(np.frombuffer(bytes.fromhex(text.removeprefix("#")), np.uint8))
+        return Background(np.frombuffer(bytes.fromhex(text.removeprefix("#")), np.uint8), name=text)
     path = Path(text)
     if not path.is_file():
         raise InputError(f"the background {text!r} is no colour and no file", _WANTED, "check the spelling")
     import cv2
 
     bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise InputError(f"the background {text} is not a picture that can be read", _WANTED, "give a PNG or JPEG file")
-    return Background(np.ascontiguousarray(bgr[:, :, ::-1]))
+    if bgr is not None:
+        return Background(np.ascontiguousarray(bgr[:, :, ::-1]), name=text)
+    try:
+        probe(path)
+    except InputError as error:
+        raise InputError(
+            f"the background {text} is not a picture or video that can be read", _WANTED,
+            "give a PNG, JPEG or video file",
+        ) from error  # fmt: skip
+    return Background(video=path, name=text)

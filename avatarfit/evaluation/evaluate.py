@@ -303,7 +303,7 @@ def _result(job: _Judgement, moving: MotionFigures, driven: dict[str, Any]) -> d
         },
         "head": "gaussian" if volume is None else "hashgrid",
         "gaussians": int(job.avatar.gaussians.base.shape[0]),
-        "field_numbers": None if volume is None else sum(values.numel() for values in volume.parameters()),
+        "field_numbers": None if volume is None else sum(v.size for v in volume.to_tensors().values()),
         "worst_frames": job.log.worst_frames(),
         "notes": job.notes,
         "per_frame": _per_frame(job, moving.curves),

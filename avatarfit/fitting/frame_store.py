@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,21 +81,39 @@ class FrameStore:
         camera = fitted_camera(clip.camera, width_px)
         size = (camera.width_px, camera.height_px)
         key = hashlib.sha256(f"2 {clip.content_hash} {size}".encode()).hexdigest()
-        shapes = {
-            "rgb": (len(clip), *size[::-1], 3),
-            **{n: (len(clip), *size[::-1]) for n in ("person", "labels", "weight")},
-        }
+        return FrameStore.kept_in(folder, key, camera, len(clip), lambda arrays: _fill(clip, arrays, on_event))
+
+    @staticmethod
+    def kept_in(
+        folder: Path, key: str, camera: Camera, count: int, fill: Callable[[dict[str, np.ndarray]], None]
+    ) -> FrameStore:
+        """Opens the store of `count` frames in `folder`, where one with this key is whole; else makes it first.
+
+        Args:
+            fill: writes frames into the arrays that it is given: `rgb`, `person`, `labels` and `weight`.
+
+        Raises:
+            InputError: the disk has no room for it.
+        """
+        size = (camera.height_px, camera.width_px)
+        shapes = {"rgb": (count, *size, 3), **dict.fromkeys(("person", "labels", "weight"), (count, *size))}
         done = folder / "done.json"
         if not (done.is_file() and json.loads(done.read_text()).get("key") == key):
             folder.mkdir(parents=True, exist_ok=True)
             done.unlink(missing_ok=True)
             _require_room(folder, shapes)
-            _fill(clip, size, folder, shapes, on_event)
+            arrays = {
+                name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape)
+                for name, shape in shapes.items()
+            }
+            fill(arrays)
+            for array in arrays.values():
+                array.flush()
             partial = done.with_suffix(".part")
             partial.write_text(json.dumps({"key": key}))
             os.replace(partial, done)
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in shapes}
-        return FrameStore(camera, **arrays, kept=np.arange(len(clip)))
+        return FrameStore(camera, **arrays, kept=np.arange(count))
 
 
 def fitted_camera(camera: Camera, width_px: int) -> Camera:
@@ -117,29 +136,23 @@ def _require_room(folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
         )
 
 
-def _fill(
-    clip: ClipFolder, size: tuple[int, int], folder: Path, shapes: dict[str, tuple[int, ...]], on_event: Listener
-) -> None:
+def _fill(clip: ClipFolder, out: dict[str, np.ndarray], on_event: Listener) -> None:
     start = time.monotonic()
     on_event(Started("frames", len(clip)))
-    out = {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape)
-        for name, shape in shapes.items()
-    }
+    size = out["person"].shape[2], out["person"].shape[1]
     scale = np.array(size) / (clip.camera.width_px, clip.camera.height_px)
     for index, (frame, (person, labels)) in enumerate(zip(clip.frames(), clip.masks(), strict=True)):
         out["rgb"][index] = cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA)
         out["person"][index] = cv2.resize(person, size, interpolation=cv2.INTER_AREA)
         out["labels"][index] = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
-        out["weight"][index] = _loss_weight(out["person"][index], clip.landmarks_px[index, :, :2] * scale)
+        out["weight"][index] = loss_weight(out["person"][index], clip.landmarks_px[index, :, :2] * scale)
         if index % 25 == 24:
             on_event(Progress("frames", index + 1, len(clip)))
-    for array in out.values():
-        array.flush()
     on_event(Finished("frames", time.monotonic() - start))
 
 
-def _loss_weight(person: np.ndarray, landmarks_px: np.ndarray) -> np.ndarray:
+def loss_weight(person: np.ndarray, landmarks_px: np.ndarray) -> np.ndarray:
+    """`StoredFrame.weight` of a matte, uint8 [H, W], and landmarks [478, 2] in its pixels."""
     height, width = person.shape
     # The rim counts as the person: that is where hair and collar are won or lost.
     reach = max(3, width // 48) | 1

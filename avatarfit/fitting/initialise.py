@@ -27,9 +27,10 @@ from avatarfit.model.gaussian_avatar import (
 from avatarfit.model.torso_modes import TorsoModes
 
 _MESH_COUNT = 468
-_SUBNASALE, _CHIN = 2, 152
+SUBNASALE, _CHIN = 2, 152
 _SKULL_DEPTH_CM, _NECK_BEHIND_CHIN_CM, _TORSO_BEHIND_CHIN_CM, _MOUTH_BEHIND_LIPS_CM = 7.0, 4.0, 6.0, 0.8
-_OPENING_LOGIT = 2.0
+OPENING_LOGIT = 2.0
+"""Opacity logit of a Gaussian that fitting begins with."""
 PERSON = (*HEAD, NECK, TORSO)
 """The labels of a person."""
 
@@ -113,12 +114,12 @@ def initial_gaussians(
     # Neighbours overlap at one deviation: nearest-neighbour distance sets the size (Kerbl et al. 2023, 3.4).
     distance = cKDTree(whole["mean"]).query(whole["mean"], k=4)[0][:, 1:].mean(axis=1)
     base[:, 7:10] = np.log(np.clip(distance * 0.6, 0.02, 1.0))[:, None]
-    base[:, 10] = _OPENING_LOGIT
+    base[:, 10] = OPENING_LOGIT
     base[:, 11:14] = whole["rgb"]
 
     face = landmarks_cm.mean(axis=0)
     rest_face = face @ rest_head[:, :3].T + rest_head[:, 3]
-    below_nose = (whole["mean"][:, 1] > rest_face[_SUBNASALE, 1] - 0.5) | (whole["label"] == MOUTH_INTERIOR)
+    below_nose = (whole["mean"][:, 1] > rest_face[SUBNASALE, 1] - 0.5) | (whole["label"] == MOUTH_INTERIOR)
     on_head = np.isin(whole["label"], HEAD)
     group = np.where(on_head, np.where(below_nose, 0, 1), 2).astype(np.int32)
     assert GROUPS == ("lower_face", "upper_face", "torso")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from avatarfit.audio.named_encoder import encoder_of
-from avatarfit.compositing import Background, parse_background
+from avatarfit.compositing import Background, parse_background, to_uint8
 from avatarfit.contracts import AudioClip, InputError, Motion
 from avatarfit.contracts.events import Finished, Listener, Picture, Progress, Started, silent
-from avatarfit.media import SoundBlocks, VideoWriter, sound_blocks
-from avatarfit.output import VideoFile
+from avatarfit.media import SoundBlocks, sound_blocks
+from avatarfit.output import OutputOptions, open_sink
+from avatarfit.output import check_output as check_sink
 from avatarfit.pipeline.motion_files import (
     OWN_SOURCES,
     Recorder,
@@ -24,11 +26,16 @@ from avatarfit.pipeline.motion_files import (
     recorded_motion,
     stance_source,
 )
+from avatarfit.pipeline.origin import check_consent, sealer_for, shows_real_pictures
+from avatarfit.pipeline.picture import PictureMaker, PictureSettings, check_alpha
 
 if TYPE_CHECKING:
     from avatarfit.audio import SpeechEncoder
+    from avatarfit.compositing.mark import Mark
+    from avatarfit.compositing.shot import Layer
     from avatarfit.driving.control_values import Controls
     from avatarfit.model.avatar import Avatar
+    from avatarfit.output.provenance import Sealer, Signing
 
 _STAGE = "drive"
 _PIECE = 500
@@ -75,19 +82,13 @@ def driving_sound(sound_path: str | Path) -> SoundBlocks:
     return replace(sound_blocks(sound_path), start_seconds=0.0)
 
 
-def check_output(path: Path) -> None:
-    """Raise unless a video can be written at `path`.
+def check_output(path: Path, options: OutputOptions | None = None) -> None:
+    """Raise unless a video, or pictures, can be written at `path`.
 
     Raises:
-        InputError: the folder is missing, or the path is a folder or has an unknown suffix.
+        InputError: the folder is missing, or path and options do not go together.
     """
-    wanted = "the path of an MP4 file in a folder that exists"
-    if path.is_dir():
-        raise InputError(f"the output {path} is a folder", wanted, "name a file in it, such as talking.mp4")
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent} for the output", wanted, "make the folder first")
-    if path.suffix.lower() not in (".mp4", ".mov", ".mkv"):
-        raise InputError(f"the output {path} does not end in .mp4, .mov or .mkv", wanted, "add .mp4 to its name")
+    check_sink(path, options or OutputOptions())
 
 
 def drive_avatar(
@@ -106,10 +107,17 @@ def drive_avatar(
     export_motion: str | Path | None = None,
     features: str | None = None,
     background: str | Background = "clip",
+    picture: PictureSettings | None = None,
+    layers: Sequence[Layer] = (),
+    output_options: OutputOptions | None = None,
+    signing: Signing | None = None,
+    require_consent: bool = False,
+    mark: Mark | None = None,
     backend: str = "auto",
     on_event: Listener = silent,
 ) -> DriveReport:
-    """Write the video of `avatar` speaking `sound` at the avatar's own frame rate and size, with the sound in it.
+    """Write the video of `avatar` speaking `sound`, at the avatar's own frame rate and size unless others are asked
+    for, with the sound in it.
 
     Rendering and encoding overlap: the encoder has its own thread and a bounded queue. The file appears when whole.
 
@@ -117,7 +125,8 @@ def drive_avatar(
         avatar: who speaks.
         sound: any sound file, or a video whose sound is taken, or what `driving_sound` made of it; None with
             `motion_file`: a silent video.
-        output: .mp4, .mov or .mkv; None with `export_motion`: no video.
+        output: a film, or a folder or numbered name for pictures (`output.open_sink`); None with `export_motion`:
+            no video.
         seed: of the head's motion, blinks and gaze; the same seed gives the same video.
         lip_strength: size of the mouth's motion, 0 to 2; None: the driver's own choice.
         lle_strength: how far the mouth is pulled to shapes the person has shown, 0 to 1; None: the driver's own choice.
@@ -129,7 +138,14 @@ def drive_avatar(
         motion_file: a clip folder, Live Link Face CSV or landmarks file that all motion comes from, the mouth too.
         export_motion: a .csv (Live Link Face) or .safetensors (landmarks) file to write the motion to.
         features: what the avatar's driver hears, if it is a network: the checkpoint's folder or name.
-        background: what stands behind: "clip" for the clip's own, a colour such as "green" or "#00b140", or a picture.
+        background: what stands behind: "clip" for the clip's own, "none", a colour such as "green" or "#00b140", a
+            picture or a video.
+        picture: size, place, rate, torso and looks.
+        layers: more layers of the compositor, after all others (`compositing.Layer`), such as a visible mark.
+        output_options: how pictures and sound are stored.
+        signing: whose certificate signs what the output says of its origin; None for the local one.
+        require_consent: refuse an avatar that records nobody's consent.
+        mark: a visible mark on every picture; None for none.
         backend: of the renderer.
 
     Raises:
@@ -137,11 +153,15 @@ def drive_avatar(
         InputError: the output cannot be written, the background is none, or there is nothing to drive with.
         FileFormatError: recorded motion is damaged.
     """
-    check_request(sound, output, pose_from, expression_from, motion_file, export_motion)
-    plate = None
+    options, shown = output_options or OutputOptions(), picture or PictureSettings()
+    check_request(sound, output, pose_from, expression_from, motion_file, export_motion, options)
+    if require_consent:
+        check_consent(avatar)
+    behind = parse_background(background) if isinstance(background, str) else background
     if output is not None:
-        behind = parse_background(background) if isinstance(background, str) else background
-        plate = behind.at(avatar.plate)
+        check_alpha(behind, options.takes_alpha)
+    if shown.rate is not None:
+        avatar = replace(avatar, frame_rate_hz=float(shown.rate))
     heard = driving_sound(sound) if isinstance(sound, str | Path) else sound
     encoder = encoder_of(avatar.driver.feature_name, features)
     began = time.perf_counter()
@@ -152,9 +172,28 @@ def drive_avatar(
     )  # fmt: skip
     pieces = _Timed(made)
     recorder = Recorder(pieces)
-    if output is not None and plate is not None:
-        render_motion(avatar, recorder if export_motion is not None else pieces, total, plate, heard, Path(output),
-                      backend=backend, on_event=on_event)  # fmt: skip
+    camera = avatar.camera
+    if output is not None:
+        maker = PictureMaker(
+            avatar, behind, shown, takes_alpha=options.takes_alpha, layers=layers, mark=mark, backend=backend,
+            on_event=on_event,
+        )  # fmt: skip
+        camera = maker.camera
+        made_from = {
+            "avatar": avatar.made, "sound": sound, "motion": motion_file, "pose": pose_from,
+            "expression": expression_from, "seed": seed, "lips": (lip_strength, lle_strength, variation),
+            "controls": controls, "background": behind.name, "picture": shown,
+            "mark": None if mark is None else mark.text,
+        }  # fmt: skip
+        sealer = sealer_for(
+            avatar, _STAGE, signing, on_event, composite=shows_real_pictures(behind, shown.torso),
+            sound=heard, motion=motion_file,
+        )  # fmt: skip
+        render_motion(
+            maker, recorder if export_motion is not None else pieces, total, heard, Path(output),
+            shown.rate or avatar.frame_rate_hz, options, made_from=made_from, sealer=sealer,
+            on_event=on_event,
+        )  # fmt: skip
     else:
         on_event(Started(_STAGE, total))
         done = 0
@@ -163,7 +202,6 @@ def drive_avatar(
             on_event(Progress(_STAGE, done, total))
     if export_motion is not None:
         recorder.write(Path(export_motion), avatar)
-    camera = avatar.camera
     report = DriveReport(
         Path(output if output is not None else str(export_motion)), total, avatar.frame_rate_hz, camera.width_px,
         camera.height_px, total / avatar.frame_rate_hz if heard is None else heard.duration_seconds,
@@ -182,6 +220,7 @@ def check_request(
     expression_from: str | Path,
     motion_file: str | Path | None,
     export_motion: str | Path | None,
+    output_options: OutputOptions | None = None,
 ) -> None:
     """Raise unless these, as `drive_avatar` takes them, go together and name files that are there.
 
@@ -191,7 +230,7 @@ def check_request(
     if output is None and export_motion is None:
         raise InputError("no output came", "a video to write, or a file to export motion to", "add -o talking.mp4")
     if output is not None:
-        check_output(Path(output))
+        check_output(Path(output), output_options)
     if export_motion is not None:
         check_motion_output(Path(export_motion))
     if sound is None and motion_file is None:
@@ -259,32 +298,43 @@ class _Timed:
 
 
 def render_motion(
-    avatar: Avatar,
+    maker: PictureMaker,
     pieces: Iterable[Motion],
     total: int,
-    plate: np.ndarray,
     sound: AudioClip | SoundBlocks | None,
     output: Path,
+    rate: float | Fraction,
+    options: OutputOptions,
     *,
-    backend: str = "auto",
+    made_from: Mapping[str, object] | None = None,
+    sealer: Sealer | None = None,
     on_event: Listener = silent,
 ) -> None:
-    """Write the video of `avatar` doing `total` frames of motion over `plate` uint8 [H, W, 3] with `sound`.
+    """Write what `maker` makes of `total` frames of motion, with `sound`.
 
-    `pieces` are asked for one after the other, so that long motion need not lie in memory.
+    `pieces` are asked for one after the other, so that long motion need not lie in memory. What a stopped run has left
+    is taken up where `options` ask for it.
     """
-    from avatarfit.rendering.renderer import renderer_of
-
-    renderer = renderer_of(avatar, avatar.camera, backend)
     on_event(Started(_STAGE, total))
-    writer = VideoWriter(output, avatar.camera.width_px, avatar.camera.height_px, avatar.frame_rate_hz, sound=sound)
+    camera = maker.camera
     done = 0
-    with VideoFile(writer) as sink:
+    with open_sink(
+        output, options, camera.width_px, camera.height_px, rate, sound, made_from=made_from,
+        sealer=sealer,
+    ) as sink:  # fmt: skip
         for motion in pieces:
             for index in range(len(motion)):
-                picture = renderer.render_over(motion, index, plate)
-                sink.write(picture)
-                if done == total // 2:
-                    on_event(Picture(_STAGE, done, "frame", picture))
+                if done < sink.first_frame:
+                    maker.skip(motion, index, done)
+                else:
+                    picture = maker.make(motion, index, done)
+                    sink.write(picture)
+                    if done == total // 2:
+                        on_event(Picture(_STAGE, done, "frame", _shown(picture)))
                 done += 1
                 on_event(Progress(_STAGE, done, total))
+
+
+def _shown(picture: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3], over black where there is alpha."""
+    return picture if picture.dtype == np.uint8 else to_uint8(picture[..., :3])

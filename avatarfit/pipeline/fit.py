@@ -25,6 +25,7 @@ from avatarfit.fitting.driver_trainer import fit_driver
 from avatarfit.fitting.frame_store import FrameStore
 from avatarfit.fitting.gaussian_trainer import GaussianTrainer
 from avatarfit.fitting.hashgrid_trainer import HashgridTrainer
+from avatarfit.model import avatar as model
 from avatarfit.model.rig import Rig, lip_aperture_cm
 from avatarfit.pipeline.avatar import Avatar
 from avatarfit.pipeline.presets import DEFAULTS, Preset, load_preset
@@ -148,7 +149,7 @@ def fit(
     return avatar
 
 
-def save_and_tell(avatar: Avatar, output: Path, stage: str, on_event: Listener) -> None:
+def save_and_tell(avatar: model.Avatar, output: Path, stage: str, on_event: Listener) -> None:
     """Writes the avatar file and says how large it is, and a short name of the picture's exact numbers, which tells
     whether two fits came out the same."""
     avatar.save(output)

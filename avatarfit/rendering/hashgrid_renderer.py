@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 
 import numpy as np
@@ -13,6 +15,17 @@ from avatarfit.model.gaussian_avatar import GaussianAvatar
 from avatarfit.model.hashgrid_head import HashgridHead, rays_through
 from avatarfit.rendering.gaussian_renderer import GaussianRenderer
 from avatarfit.rendering.seen_pixels import occupied_blocks, seen_pixels
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch's part of a frame is small: its threads would only wait, spinning, for the kernels' own."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class HashgridRenderer:
@@ -38,26 +51,26 @@ class HashgridRenderer:
     def render(self, motion: Motion, index: int) -> np.ndarray:
         """Frame `index` of `motion`: float32 [H, W, 4], premultiplied sRGB-coded colour and alpha."""
         picture = self._behind.render(motion, index)
-        (columns, rows), front = self._head(motion, index)
+        (columns, rows), front = self.head(motion, index)
         picture[rows, columns] = front + (1 - front[:, 3:]) * picture[rows, columns]
         return picture
 
     def render_over(self, motion: Motion, index: int, background: np.ndarray) -> np.ndarray:
         """Frame `index` over `background` uint8 [H, W, 3] of the camera's size: uint8 [H, W, 3]."""
         picture = self._behind.render_over(motion, index, background)
-        (columns, rows), front = self._head(motion, index)
+        (columns, rows), front = self.head(motion, index)
         behind = picture[rows, columns] * np.float32(1 / 255)
         shown = front[:, :3] + (1 - front[:, 3:]) * behind
         picture[rows, columns] = np.clip(np.rint(shown * 255), 0, 255).astype(np.uint8)
         return picture
 
-    def _head(self, motion: Motion, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def head(self, motion: Motion, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Columns and rows, int64 [2, R], and what the rays there see of the field, float32 [R, 4]."""
         if self._prepared is None or self._prepared[0] is not motion:
             self._prepared = motion, self.field.conditions(motion), motion.head.matrices()
         _, conditions, poses = self._prepared
         pixels = seen_pixels(self._blocks, self.camera, poses[index])
-        with torch.inference_mode():
+        with torch.inference_mode(), _one_thread():
             head = torch.from_numpy(poses[index]).to(self._behind.device)
             rays = rays_through(torch.from_numpy(pixels).to(head.device), self.camera, head)
             front = self.field.look(*rays, self.field.frame_state(conditions[index]), self.backend)

@@ -9,22 +9,26 @@ from torch import Tensor
 from avatarfit.contracts import Camera
 from avatarfit.ops.march import grid_side, morton_code
 
-_BLOCK = 4
-"""Cells along a side of the blocks whose outlines choose the pixels: 64 bits of the grid in a row."""
+_ALONG = 16
+"""Blocks along a side of the box, at most; their outlines choose the pixels."""
 _CORNERS = np.array([[corner >> axis & 1 for axis in range(3)] for corner in range(8)])
 _NEAREST_CM = 0.1
 
 
 def occupied_blocks(box: tuple[float, float, float, float, float, float], occupancy: Tensor) -> np.ndarray:
-    """The blocks of 4^3 cells in which any cell is occupied: float64 [B, 2, 3], lowest and highest corner of each.
+    """The blocks of cells, 16 along each side, in which any cell is occupied.
 
     Args:
         box: lowest x, y, z and highest x, y, z.
         occupancy: uint8 [G^3 / 8], as `ops.march_rays` takes it.
+
+    Returns:
+        float64 [B, 2, 3], lowest and highest corner of each.
     """
-    along = grid_side(occupancy) // _BLOCK
+    along = min(grid_side(occupancy), _ALONG)
     # Along the Morton curve the cells of a block follow each other, and the blocks lie on a Morton curve too.
-    filled = (occupancy.cpu().numpy().reshape(-1, _BLOCK**3 // 8) != 0).any(axis=1)
+    cells = np.unpackbits(occupancy.cpu().numpy(), bitorder="little")
+    filled = cells.reshape(along**3, -1).any(axis=1)
     blocks = np.stack(np.meshgrid(*[np.arange(along)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     blocks = blocks[filled[morton_code(torch.from_numpy(blocks)).numpy()]]
     low, high = np.array(box, np.float64).reshape(2, 3)

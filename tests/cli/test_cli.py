@@ -14,7 +14,8 @@ from avatarfit.contracts import AudioClip
 from avatarfit.media import VideoWriter, write_wav
 
 COMMANDS = (
-    "fit", "drive", "evaluate", "compare", "fit-driver", "capture", "report", "export-clip", "import-clip", "fetch",
+    "fit", "drive", "evaluate", "compare", "convert", "fit-driver", "capture", "report", "export-clip", "import-clip",
+    "fetch",
     "inspect", "demo", "doctor",
 )  # fmt: skip
 
@@ -272,6 +273,24 @@ def test_evaluate_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "last or blocks" in refused(capsys, "evaluate", someone, *clip, "--split", "some")
     (tmp_path / "empty" / "clip.json").write_text("{}")
     assert "where no file is" in refused(capsys, "evaluate", someone, *clip, "--syncnet", tmp_path / "no.model")
+
+
+def test_convert_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    someone, out = avatar(tmp_path / "a.avatar"), tmp_path / "b.avatar"
+
+    def convert(*more: object, to: str = "gaussian", output: Path = out, of: Path = someone) -> str:
+        return refused(capsys, "convert", of, "--to", to, "-o", output, *more)
+
+    assert "--to came as marble; wanted gaussian" in convert(to="marble")
+    assert "is the avatar itself" in convert(output=someone)
+    assert "does not end in .avatar" in convert(output=tmp_path / "b.bin")
+    assert "--steps" in convert("--steps", 0)
+    assert "both" in convert("--steps", 5, "--minutes", 1)
+    assert "does not exist" in convert("--clip", tmp_path / "no")
+    assert "is a file" in convert("--work-dir", someone)
+    assert "there is no file" in convert(of=tmp_path / "no.avatar")
+    assert "parts do not fit" in convert()
+    assert not out.with_suffix(".work").exists()
 
 
 def test_compare_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

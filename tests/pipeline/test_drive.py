@@ -8,11 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from avatarfit.audio import LOG_MEL, SpeechEncoder
+from avatarfit.audio import LOG_MEL, SpeechEncoder, feature_name
+from avatarfit.compositing.shot import Shot
 from avatarfit.contracts import AudioClip, Camera, FaceMotion, HeadPose, InputError, Motion, TorsoMotion
 from avatarfit.contracts.events import Event, Finished, Picture, Progress, Started
 from avatarfit.driving import Controls, DriveOptions, Settings
 from avatarfit.media import probe, read_audio, read_video, write_wav
+from avatarfit.output import OutputOptions
 from avatarfit.pipeline.drive import DriveReport, drive_avatar
 
 WIDTH, HEIGHT = 32, 48
@@ -33,6 +35,12 @@ class LevelRenderer:
         picture = background.copy()
         picture[:, : WIDTH // 2] = 3 * index
         return picture
+
+    def render(self, motion: Motion, index: int) -> np.ndarray:
+        rgba = np.zeros((HEIGHT, WIDTH, 4), np.float32)
+        rgba[:, : WIDTH // 2, 3] = 1
+        rgba[..., :3] = self.render_over(motion, index, np.zeros((HEIGHT, WIDTH, 3), np.uint8)) / 255
+        return rgba
 
 
 class StillStream:
@@ -83,7 +91,8 @@ def scene(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
     samples[22050:22500] = 0.7
     write_wav(tmp_path / "speech.wav", AudioClip(samples, 22050))
     return SimpleNamespace(
-        gaussians=None, field=None, driver=None, rig=None, frame_rate_hz=30000 / 1001,
+        gaussians=None, field=None, driver=SimpleNamespace(feature_name=feature_name(LOG_MEL)), rig=None, made={},
+        frame_rate_hz=30000 / 1001,
         camera=Camera(WIDTH, HEIGHT, 80.0, 16.0, 24.0), plate=np.full((HEIGHT, WIDTH, 3), 200, np.uint8),
     )  # fmt: skip
 
@@ -150,3 +159,27 @@ def test_what_cannot_be_written_is_refused_first(scene: SimpleNamespace, tmp_pat
         drive_avatar(scene, tmp_path / "speech.wav", tmp_path / "no" / "out.mp4")
     with pytest.raises(InputError, match="no colour"):
         run(scene, tmp_path, background="nothing")
+
+
+def test_alpha_comes_through_and_wants_an_output_that_keeps_it(scene: SimpleNamespace, tmp_path: Path) -> None:
+    import cv2
+
+    options = OutputOptions(codec="png", alpha="straight")
+    drive_avatar(scene, tmp_path / "speech.wav", tmp_path / "frames", background="none", output_options=options)
+    picture = cv2.imread(str(sorted((tmp_path / "frames").glob("*.png"))[7]), cv2.IMREAD_UNCHANGED)
+    assert (picture[:, : WIDTH // 2, 3] == 255).all()
+    assert not picture[:, WIDTH // 2 :, 3].any()
+    assert np.abs(picture[:, : WIDTH // 2, :3].astype(int) - 21).max() <= 1
+    with pytest.raises(InputError, match="--background none came for an output without alpha"):
+        run(scene, tmp_path, background="none")
+
+
+def test_a_layer_more_is_laid_over_the_pictures(scene: SimpleNamespace, tmp_path: Path) -> None:
+    class White:
+        def apply(self, shot: Shot) -> None:
+            shot.rgba[:4] = 1
+
+    run(scene, tmp_path, layers=[White()])
+    picture = next(read_video(tmp_path / "out.mp4")).rgb
+    assert picture[:2].mean() > 240
+    assert abs(picture[20:, 20:30].mean() - 200) < 3

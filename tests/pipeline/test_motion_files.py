@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from avatarfit.audio import LOG_MEL, feature_name
 from avatarfit.avatarfile.live_link import read_live_link
 from avatarfit.avatarfile.motion_file import read_landmark_motion
 from avatarfit.contracts import AudioClip, Camera, InputError, Motion
@@ -33,7 +34,8 @@ def avatar(someone: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> SimpleN
 
     monkeypatch.setattr(gaussian_renderer, "GaussianRenderer", Renderer)
     return SimpleNamespace(
-        gaussians=None, field=None, rig=someone.rig, driver=someone.driver, frame_rate_hz=25.0,
+        gaussians=None, field=None, rig=someone.rig, frame_rate_hz=25.0, made={},
+        driver=SimpleNamespace(**vars(someone.driver), feature_name=feature_name(LOG_MEL)),
         camera=Camera(32, 32, 80, 16, 16),
         plate=np.full((32, 32, 3), 200, np.uint8),
     )  # fmt: skip

@@ -109,8 +109,8 @@ def test_every_ray_that_meets_an_occupied_block_is_looked_through() -> None:
     occupancy = torch.zeros(32**3 // 8, dtype=torch.uint8)
     occupancy[random.integers(0, len(occupancy), 12)] = 1
     blocks = occupied_blocks(box, occupancy)
-    assert 6 <= len(blocks) <= 12
-    np.testing.assert_allclose(blocks[:, 1] - blocks[:, 0], 2.0)
+    assert len(blocks) == 12
+    np.testing.assert_allclose(blocks[:, 1] - blocks[:, 0], 1.0)
     camera = Camera(50, 40, 120.0, 25.0, 20.0)
     for distance in (60.0, 15.0, 3.0):
         head = np.array([[0.8, 0, 0.6, 1], [0, 1, 0, -2], [-0.6, 0, 0.8, distance]])
@@ -131,9 +131,11 @@ def test_every_ray_that_meets_an_occupied_block_is_looked_through() -> None:
 def test_a_block_holds_the_cells_it_stands_for() -> None:
     from avatarfit.ops.march import morton_cell
 
-    for cell in (0, 77, 511, 4095, 3333):
-        occupancy = torch.zeros(16**3 // 8, dtype=torch.uint8)
-        occupancy[cell // 8] = 1 << cell % 8
-        middle = (morton_cell(torch.tensor([cell]))[0].numpy() + 0.5) / 16
-        (block,) = occupied_blocks((0.0, 0.0, 0.0, 1.0, 1.0, 1.0), occupancy)
-        assert ((block[0] < middle) & (middle < block[1])).all()
+    for side, width in ((4, 1 / 4), (16, 1 / 16), (64, 1 / 16)):
+        for cell in (0, 37, side**3 * 5 // 7, side**3 - 1):
+            occupancy = torch.zeros(side**3 // 8, dtype=torch.uint8)
+            occupancy[cell // 8] = 1 << cell % 8
+            middle = (morton_cell(torch.tensor([cell]))[0].numpy() + 0.5) / side
+            (block,) = occupied_blocks((0.0, 0.0, 0.0, 1.0, 1.0, 1.0), occupancy)
+            np.testing.assert_allclose(block[1] - block[0], width)
+            assert ((block[0] < middle) & (middle < block[1])).all()
