@@ -22,7 +22,8 @@ For a volume instead of Gaussians, `march_rays` gives the samples of rays that l
 `OccupancyGrid`, and `composite_rays` what the rays see of them. `fused_mlp(x[S,I], parameters[P], (I, H, ..., O))`
 evaluates a small perceptron without leaving the cache between its layers.
 
-Every operation takes `backend="auto" | "reference" | "cpu" | "cuda"`; `choose(backend)` says what that comes to and
+Every operation takes `backend="auto" | "reference" | "cpu" | "cuda"`, and `"tcnn"` or `"nerfacc"` where those are
+installed, for what they have; `choose(backend)` says what that comes to and
 why. The native kernels take contiguous float32 tensors on their device. The CPU's are bit-for-bit repeatable for a
 given thread count and instruction set (`native.set_threads`, `native.set_isa`, or the environment's AVATARFIT_THREADS
 and AVATARFIT_ISA). CUDA's run on torch's current stream and wait for nothing, except that a `group` tensor is looked at

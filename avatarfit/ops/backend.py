@@ -1,6 +1,7 @@
 """Which implementation an operation runs on, and why.
 
-`reference` is plain torch (any float dtype, slow); `cpu` and `cuda` are the native libraries (float32 only). `auto`
+`reference` is plain torch (any float dtype, slow); `cpu` and `cuda` are the native libraries (float32 only). `tcnn` and
+`nerfacc` are `cuda` but for the operations that tiny-cuda-nn and nerfacc have too, which are theirs. `auto`
 takes the library of the tensors' own device wherever it loads, for float32, and `reference` otherwise; it logs once
 what it took and why.
 """
@@ -14,17 +15,19 @@ from dataclasses import dataclass
 import torch
 
 from avatarfit.contracts import BackendError
-from avatarfit.ops import native, native_cuda
+from avatarfit.ops import native, native_cuda, vendor_nerfacc, vendor_tcnn
 
 log = logging.getLogger(__name__)
 
-NAMES = ("auto", "reference", "cpu", "cuda")
+VENDORS = {"tcnn": vendor_tcnn.describe, "nerfacc": vendor_nerfacc.describe}
+"""Others' kernels for some of the operations, on CUDA."""
+NAMES = ("auto", "reference", "cpu", "cuda", *VENDORS)
 _DESCRIPTIONS = {"cpu": native.describe, "cuda": native_cuda.describe}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The backend that was taken (`reference`, `cpu` or `cuda`) and the reason, for a person to read."""
+    """The backend that was taken (any of `NAMES` but `auto`) and the reason, for a person to read."""
 
     name: str
     reason: str
@@ -35,7 +38,7 @@ class Choice:
 
 @functools.cache
 def choose(backend: str = "auto", device_type: str = "cpu") -> Choice:
-    """What `backend` (`auto | reference | cpu | cuda`) comes to on this machine, for float32 tensors on such a device.
+    """What `backend` (one of `NAMES`) comes to on this machine, for float32 tensors on such a device.
 
     Raises:
         BackendError: the name is unknown, the native library that was asked for does not load, or there is no GPU.
@@ -49,6 +52,8 @@ def choose(backend: str = "auto", device_type: str = "cpu") -> Choice:
             if backend == "cpu":
                 raise
             raise BackendError(f"backend 'cuda' was asked for, but {error.came}", error.wanted, error.do) from error
+    if backend in VENDORS:
+        return Choice(backend, f"asked for; {VENDORS[backend]()}; {_own_cuda(backend)}")
     if backend == "auto" and device_type in _DESCRIPTIONS:
         try:
             choice = Choice(device_type, _DESCRIPTIONS[device_type]())
@@ -63,6 +68,13 @@ def choose(backend: str = "auto", device_type: str = "cpu") -> Choice:
     raise BackendError(f"backend {backend!r} is unknown", "one of " + ", ".join(NAMES), "choose one of these")
 
 
+def _own_cuda(vendor: str) -> str:
+    try:
+        return f"for the rest {native_cuda.describe()}"
+    except BackendError as error:
+        raise BackendError(f"backend '{vendor}' was asked for, but {error.came}", error.wanted, error.do) from error
+
+
 def wants_native(backend: str, tensor: torch.Tensor) -> bool:
     """True when a native library is to be called for `tensor`'s dtype and device.
 
@@ -75,10 +87,11 @@ def wants_native(backend: str, tensor: torch.Tensor) -> bool:
     choice = choose(backend)
     if choice.name == "reference":
         return False
-    if tensor.dtype != torch.float32 or device_type != choice.name:
+    wanted = "cuda" if choice.name in VENDORS else choice.name
+    if tensor.dtype != torch.float32 or device_type != wanted:
         raise BackendError(
             f"backend '{choice.name}' was given a {tensor.dtype} tensor on {tensor.device}",
-            f"torch.float32 on {choice.name}",
+            f"torch.float32 on {wanted}",
             "convert the tensor or ask for backend 'reference'",
         )
     return True

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from avatarfit.ops import cuda_volume, layout, native
+from avatarfit.ops import cuda_volume, layout, native, vendor_nerfacc
 from avatarfit.ops._checks import check, pointer
 from avatarfit.ops.backend import wants_native
 from avatarfit.ops.registry import LIBRARY, register
@@ -51,7 +51,7 @@ def composite_rays(
         color: [S, C], C from 1 to 32: red, green, blue and whatever else is to be summed alike.
         t, lengths, offsets: as from `march_rays`. Offsets begin with 0, do not fall and end with S: only the last is
             looked at, on CUDA none is.
-        backend: `auto | reference | cpu | cuda`.
+        backend: `auto | reference | cpu | cuda | nerfacc`.
 
     Returns:
         `RayLight`. A ray without samples has zeros.
@@ -71,6 +71,8 @@ def composite_rays(
     if len(offsets) < 1 or (offsets.device.type == "cpu" and (offsets[0] != 0 or int(offsets[-1]) != samples)):
         raise ValueError(f"offsets came without 0 at their begin or {samples} at their end; wanted both")
     if wants_native(backend, sigma):
+        if backend == "nerfacc":
+            return RayLight(*vendor_nerfacc.composite_rays_nerfacc(sigma, color, t, lengths, offsets))
         return RayLight(*torch.ops.avatarfit.composite_rays(sigma, color, t, lengths, offsets))
     return composite_rays_reference(sigma, color, t, lengths, offsets)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from avatarfit.ops import cuda_kernels, native
+from avatarfit.ops import cuda_kernels, native, vendor_tcnn
 from avatarfit.ops._checks import check, pointer
 from avatarfit.ops.backend import wants_native
 from avatarfit.ops.hash_grid import GRID_FEATURES_MAX, HashGrid, empty_gradients, grid_arguments
@@ -37,7 +37,7 @@ def hash_encode(
         points: [N, D] in [0, 1]; outside it they are clamped.
         table: [R, F], the rows of all levels one after another, R = `grid.row_count`; F is 1 to 16 for the kernels.
         grid: the levels, D = 2 or 3.
-        backend: `auto | reference | cpu | cuda`.
+        backend: `auto | reference | cpu | cuda | tcnn`.
 
     Returns:
         [N, L * F], level by level; differentiable once in points and table. The CPU's gradients are the same to the
@@ -51,6 +51,8 @@ def hash_encode(
     check("table", table, (grid.row_count, None), points.dtype)
     if not wants_native(backend, points):
         return hash_encode_reference(points, table, grid)
+    if backend == "tcnn":
+        return vendor_tcnn.hash_encode_tcnn(points, table, grid)
     if not 1 <= table.shape[1] <= GRID_FEATURES_MAX:
         raise ValueError(
             f"table came with {table.shape[1]} features; wanted 1 to {GRID_FEATURES_MAX}, or backend 'reference'"

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from avatarfit.ops import cuda_volume, native
+from avatarfit.ops import cuda_volume, native, vendor_nerfacc
 from avatarfit.ops._checks import check, pointer
 from avatarfit.ops.backend import wants_native
 from avatarfit.ops.registry import LIBRARY, register
@@ -75,7 +75,7 @@ def march_rays(
         step: length of an interval in units of t; at least the box's diagonal / 2^20.
         max_samples: a ray keeps the nearest so many of its samples.
         jitter: [R], each in [0, 1): where in its interval each sample of a ray lies. None: in the middle.
-        backend: `auto | reference | cpu | cuda`.
+        backend: `auto | reference | cpu | cuda | nerfacc`; the last one's roundings are others.
 
     Returns:
         `RaySamples`. How many there are is waited for, on CUDA too.
@@ -102,6 +102,9 @@ def march_rays(
     rest = float(step), max_samples, jitter
     with torch.no_grad():
         if wants_native(backend, origins):
+            if backend == "nerfacc":
+                given = origins, directions, near, far, bounds, occupied_cells(occupancy)
+                return RaySamples(*vendor_nerfacc.march_rays_nerfacc(*given, *rest))
             bits = occupancy, coarse_bits(occupancy)
             return RaySamples(*torch.ops.avatarfit.march_rays(origins, directions, near, far, bounds, *bits, *rest))
         return march_rays_reference(origins, directions, near, far, bounds, occupancy, *rest)
@@ -167,6 +170,14 @@ def pack_bits(occupied: Tensor) -> Tensor:
     """uint8 [n / 8] of bool [n], n a multiple of 8: element i becomes bit `i % 8` of byte `i // 8`."""
     place = torch.arange(8, device=occupied.device)
     return (occupied.reshape(-1, 8).long() << place).sum(1).to(torch.uint8)
+
+
+def occupied_cells(occupancy: Tensor) -> Tensor:
+    """bool [G, G, G] by x, y, z of a grid's bits."""
+    side = grid_side(occupancy)
+    steps = torch.arange(side, device=occupancy.device)
+    code = morton_code(torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1))
+    return (occupancy[code // 8] >> (code % 8) & 1).bool()
 
 
 def coarse_bits(occupancy: Tensor) -> Tensor:

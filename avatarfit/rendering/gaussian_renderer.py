@@ -26,7 +26,7 @@ class GaussianRenderer:
     def __init__(self, gaussians: GaussianAvatar, camera: Camera, backend: str = "auto") -> None:
         self.gaussians, self.camera = gaussians, camera
         self.backend = ops.choose(backend).name
-        self.device = torch.device("cuda" if self.backend == "cuda" else "cpu")
+        self.device = torch.device("cpu" if self.backend in ("reference", "cpu") else "cuda")
         # Half precision, as the avatar file keeps them: half of what drawing has to read.
         self._still = tuple(
             t.to(self.device) for t in (gaussians.base, gaussians.deltas.half(), gaussians.group, gaussians.skin)
