@@ -112,7 +112,7 @@ def dub_video(
     stored = output_options or OutputOptions()
     check_dub(video, sound, output, motion is not None, stored)
     heard = driving_sound(sound) if isinstance(sound, str | Path) else sound
-    encoder = encoder_of(avatar.driver.feature_name, features)
+    encoder = None if motion is not None else encoder_of(avatar.driver.feature_name, features)
     work = Path(work_dir) if work_dir is not None else output.with_suffix(".work")
     footage = Footage.of(avatar, captured(avatar, video, work, on_event))
     for text in _told(footage, heard):
@@ -121,6 +121,7 @@ def dub_video(
         mouth = mouth_at(motion, footage.pts_seconds)
     else:
         assert heard is not None
+        assert encoder is not None
         asked = {"lip_strength": lip_strength, "lle_strength": lle_strength, "variation": variation}
         options = {name: value for name, value in asked.items() if value is not None}
         mouth = driven_mouth(avatar, heard, footage, encoder, options | {"seed": seed})
