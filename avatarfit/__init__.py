@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from avatarfit.contracts import AvatarfitError as AvatarfitError
     from avatarfit.evaluation import evaluate_avatar as evaluate
     from avatarfit.pipeline.avatar import Avatar as Avatar
+    from avatarfit.pipeline.convert import convert_to_gaussian as convert_to_gaussian
     from avatarfit.pipeline.drive import drive_avatar as drive
     from avatarfit.pipeline.fit import fit as fit
 
@@ -29,12 +30,23 @@ _WHERE = {
     "AvatarfitError": ("avatarfit.contracts", "AvatarfitError"),
     "ClipFolder": ("avatarfit.capture", "ClipFolder"),
     "capture_clip": ("avatarfit.capture", "capture_clip"),
+    "convert_to_gaussian": ("avatarfit.pipeline.convert", "convert_to_gaussian"),
     "drive": ("avatarfit.pipeline.drive", "drive_avatar"),
     "evaluate": ("avatarfit.evaluation", "evaluate_avatar"),
     "fit": ("avatarfit.pipeline.fit", "fit"),
 }
 
-__all__ = ["Avatar", "AvatarfitError", "ClipFolder", "__version__", "capture_clip", "drive", "evaluate", "fit"]
+__all__ = [
+    "Avatar",
+    "AvatarfitError",
+    "ClipFolder",
+    "__version__",
+    "capture_clip",
+    "convert_to_gaussian",
+    "drive",
+    "evaluate",
+    "fit",
+]
 
 
 def __getattr__(name: str) -> Any:  # PEP 562

@@ -116,6 +116,7 @@ def hashgrid_avatar(someone: SimpleNamespace) -> Any:
     from avatarfit.model.gaussian_avatar import GaussianAvatar, MotionWeights, condition, group_mask
     from avatarfit.model.hashgrid_head import DENSITY, DISPLACEMENT, FieldShape, HashgridHead
     from avatarfit.model.torso_modes import TorsoModes
+    from avatarfit.ops.fused_mlp import mlp_layers
     from avatarfit.ops.march import morton_cell, pack_bits
 
     motion, rig = someone.motion, someone.rig
@@ -127,7 +128,7 @@ def hashgrid_avatar(someone: SimpleNamespace) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         shape = FieldShape(
-            motion_cells=8, motion_features=2, basis_count=4, hash_levels=3, hash_coarsest=4, hash_finest=16,
+            motion_cells=8, basis_count=4, hash_levels=3, hash_coarsest=4, hash_finest=16,
             hash_rows_log2=11, plane_levels=2, plane_coarsest=4, plane_finest=16, plane_rows_log2=9, density_hidden=8,
             geometry_features=4, colour_hidden=8, code_count=2, occupancy_side=16, step_cm=0.4, max_samples=40,
         )  # fmt: skip
@@ -148,10 +149,10 @@ def hashgrid_avatar(someone: SimpleNamespace) -> Any:
         field.table.normal_(0, 0.5, generator=random)
         field.planes.normal_(0, 0.5, generator=random)
         field.motion.rest[:, DENSITY] = (12 * (1 - within(place))).clamp(-9, 3)
+        mlp_layers(field.colour.parameters_flat, field.colour.widths)[0][0][:, -5:] *= 0.1  # the light, a frame's code
         # The jaw goes down with the first of the mouth's codes: places below the eyes come from above.
         field.motion.bases[:, 0, DISPLACEMENT.start + 1] = -0.5 * (place[:, 1] > 0.5)
-        field.motion.attention[:, 0] = torch.where(place[:, 1] > 0.45, 3.0, -3.0)
-        field.motion.attention[:, 1] = -field.motion.attention[:, 0]
+        field.motion.zone.copy_(torch.where(place[:, 1] > 0.45, 0, 1))
         field.occupancy.copy_(pack_bits(within((cells + 0.5) / 16) < 1.25))
     field.eval().requires_grad_(False)
 

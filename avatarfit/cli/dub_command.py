@@ -50,7 +50,6 @@ class Dub:
         from avatarfit.pipeline.drive import driving_sound
         from avatarfit.pipeline.dub import check_dub, dub_video
         from avatarfit.pipeline.listeners import Listeners
-        from avatarfit.pipeline.origin import check_consent, sealer_for
 
         check_dub(self.video, self.audio, self.output, options=self.stored.options)
         mark = self.provenance.visible_mark()
@@ -65,21 +64,15 @@ class Dub:
         # Before the avatar is read: what is wrong with footage and sound is said at once.
         check_clip(self.video, needs_sound=False)
         sound = driving_sound(self.audio)
-        from avatarfit.capture import ClipFolder
         from avatarfit.model.avatar import Avatar
 
         avatar = Avatar.load(self.avatar)
-        if self.provenance.require_consent:
-            check_consent(avatar)
         with Listeners() as on_event:
-            sealer = sealer_for(
-                avatar, "avatarfit dub", self.provenance.signing, on_event, composite=True, sound=sound,
-                footage=self.video if self.video.is_file() else ClipFolder.open(self.video).source,
-            )  # fmt: skip
             made = dub_video(
                 avatar, self.video, sound, self.output, work_dir=work, lip_strength=self.lip_strength,
                 lle_strength=self.lle_strength, variation=self.variation, seed=self.seed, features=self.features,
-                output_options=self.stored.options, sealer=sealer, mark=mark, report=report, on_event=on_event,
+                output_options=self.stored.options, signing=self.provenance.signing,
+                require_consent=self.provenance.require_consent, mark=mark, report=report, on_event=on_event,
             )  # fmt: skip
         print(
             f"{made.path}: {made.dubbed} of {made.frames} frames speak anew, {made.frames - made.dubbed} stay as they "

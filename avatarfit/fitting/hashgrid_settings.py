@@ -20,9 +20,9 @@ class HashgridSettings(FieldShape):
     steps: int | None = None
     """Steps to fit instead of minutes; such a run is repeatable."""
     seed: int = 0
-    patch_px: int = 64
-    """Side of the square of the head that a step's rays look through."""
-    patches: int = 1
+    patch_px: int = 32
+    """Side of a square of the head that a step's rays look through."""
+    patches: int = 4
     """Such squares in a step; they are drawn by the loss' weight, lips above all."""
     dssim_fraction: float = 0.2
     """Share of structural dissimilarity in the picture loss (3D Gaussian splatting, Kerbl et al. 2023, eq. 7)."""
@@ -45,17 +45,19 @@ class HashgridSettings(FieldShape):
     exposure_rate: float = 0.1
     """How much of a newly measured exposure of a frame is believed; 0 takes the frames as they are."""
     table_rate: float = 1e-2
-    motion_rate: float = 2e-3
+    displacement_rate_cm: float = 2e-3
+    """Of the motion grid at rest; its bases' rates are a quarter of the grid's."""
+    motion_rate: float = 5e-3
     mlp_rate: float = 2e-3
     network_rate: float = 1e-3
     code_rate: float = 1e-3
     last_rate: float = 0.05
-    occupancy_from: int = 400
+    occupancy_from: int = 300
     """Step at which the first shell gives way to the cells in which something was seen."""
-    occupancy_every: int = 200
-    occupancy_fade: float = 0.9
+    occupancy_every: int = 100
+    occupancy_fade: float = 0.8
     """What a cell's largest weight is multiplied with each time."""
-    occupancy_threshold: float = 0.01
+    occupancy_threshold: float = 0.02
     """Rendering weight from which a cell stays."""
     gaussians: int = 6000
     """Gaussians of neck and torso."""

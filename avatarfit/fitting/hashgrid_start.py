@@ -22,20 +22,21 @@ from avatarfit.contracts import InputError, Motion
 from avatarfit.fitting.frame_store import FrameStore
 from avatarfit.model.gaussian_avatar import condition, group_mask
 from avatarfit.model.hashgrid_head import DENSITY, DISPLACEMENT, REGIONS, FieldShape, HashgridHead
-from avatarfit.model.rig import MOUTH_REGION, UPPER_REGION
+from avatarfit.model.motion_grid import COLUMNS, ZONES
+from avatarfit.model.rig import LIPS_INNER, LIPS_OUTER, MOUTH_REGION, UPPER_REGION
 
 _MESH_COUNT = 468
-_FRAMES = 48
+_FRAMES = 32
 _HEAD_BEHIND_FACE_CM = 5.0
 """Depth of the head's outline behind the face's middle."""
 _SKULL_DEPTH_CM = 7.0
 _MARGIN_CM = 1.0
-_BEFORE_CM, _BEHIND_CM = 0.8, 2.2
+_BEFORE_CM, _BEHIND_CM, _MOUTH_BEHIND_CM = 0.5, 1.2, 2.4
 """The shell about the solved face; beyond the mesh, where depth is a guess, it is half as thick again."""
-_GROWTH_CM = 0.8
+_GROWTH_CM = 0.5
 """How far past the first shell the field may ever reach."""
 _SPREAD_CM = 0.9
-_LOG_DENSITY_BEFORE, _LOG_DENSITY_BEHIND = -3.0, 1.5
+_LOG_DENSITY_BEFORE, _LOG_DENSITY_BEHIND = -4.0, 2.5
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,15 @@ def initial_head(
     low, side = _box(face, motion, frames, chosen)
 
     cells = shape.occupancy_side
-    centres = _lattice(low, side, (np.arange(cells) + 0.5) / cells)
-    behind, loose = _behind_surface(face, centres)
-    seen = _seen_as_head(centres, motion, frames, chosen).reshape(cells, cells, cells)
-    thick = np.where(loose, 1.5, 1.0)
-    shell = ((behind > -_BEFORE_CM * thick) & (behind < _BEHIND_CM * thick)).reshape(seen.shape) & seen
+    along = [start + side * (np.arange(cells) + 0.5) / cells for start in low]
+    depth, beside, lips = _surface(face, np.stack(np.meshgrid(*along[:2], indexing="ij"), axis=-1).reshape(-1, 2))
+    behind = along[2] - depth[:, None]  # [x and y, z]
+    before, after = np.where(beside, 1.5, 1.0) * _BEFORE_CM, np.where(beside, 1.5, 1.0) * _BEHIND_CM
+    after[lips] = _MOUTH_BEHIND_CM
+    shell = ((behind > -before[:, None]) & (behind < after[:, None])).reshape(cells, cells, cells)
+    inside = np.argwhere(shell)
+    places = low + side * (inside + 0.5) / cells
+    shell[tuple(inside.T)] = _seen_as_head(places, motion, frames, chosen)
     if not shell.any():
         raise _no_head()
     reach = max(1, round(_GROWTH_CM * cells / side))
@@ -93,8 +98,8 @@ def initial_head(
     )  # fmt: skip
     places = _places(vertices, shape.motion_cells, low, side)
     with torch.no_grad():
-        behind = _behind_surface(face, places)[0]
-        prior = np.interp(behind, [-0.6, 0.3], [_LOG_DENSITY_BEFORE, _LOG_DENSITY_BEHIND])
+        behind = places[:, 2] - _surface(face, places[:, :2])[0]
+        prior = np.interp(behind, [-0.5, 0.3], [_LOG_DENSITY_BEFORE, _LOG_DENSITY_BEHIND])
         head.motion.rest[:, DENSITY] = torch.from_numpy(prior.astype(np.float32))
         _start_as_blendshapes(head, places, landmarks_cm, inputs.numpy(), counts)
     return HeadStart(head, allowed, torch.from_numpy(shell))
@@ -105,7 +110,7 @@ def require_memory(shape: FieldShape) -> None:
     space, plane = shape.hash_grid, shape.plane_grid
     count = (0 if space is None else space.row_count) * shape.hash_features
     count += (0 if plane is None else plane.row_count) * 3 * shape.plane_features
-    columns = (1 + len(REGIONS) * shape.basis_count) * (4 + shape.motion_features)
+    columns = (1 + shape.basis_count) * COLUMNS
     count += shape.motion_grid.row_count * columns
     wanted, there = 16 * count, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if wanted > there // 2:
@@ -118,7 +123,11 @@ def require_memory(shape: FieldShape) -> None:
 
 def dilated(cells: Tensor, by: int = 1) -> Tensor:
     """bool [G, G, G] grown by so many cells in every direction, corners too."""
-    grown = torch.nn.functional.max_pool3d(cells[None, None].float(), 2 * by + 1, stride=1, padding=by)
+    grown = cells[None, None].half()
+    for axis in range(3):
+        size, padding = [1, 1, 1], [0, 0, 0]
+        size[axis], padding[axis] = 2 * by + 1, by
+        grown = torch.nn.functional.max_pool3d(grown, size, stride=1, padding=padding)
     return grown[0, 0] > 0
 
 
@@ -155,30 +164,24 @@ def _box(face: np.ndarray, motion: Motion, frames: FrameStore, chosen: np.ndarra
     return low, side
 
 
-def _lattice(low: np.ndarray, side: float, at: np.ndarray) -> np.ndarray:
-    """[n^3, 3]: places at `at` [n], shares of the side, along x, y and z; x is the slowest."""
-    return low + side * np.stack(np.meshgrid(at, at, at, indexing="ij"), axis=-1).reshape(-1, 3)
-
-
-def _behind_surface(face: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far behind the solved face's surface places lie [n], cm, and whether they lie beside the mesh [n].
+def _surface(face: np.ndarray, across: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Depth of the solved face's surface at x and y [n, 2], whether these lie beside the mesh, and whether at the lips.
 
     The skull turns away past the mesh's edge, as in `initialise`.
     """
     mesh = face[:_MESH_COUNT]
-    across, back = np.unique(places[:, :2], axis=0, return_inverse=True)
     depth = LinearNDInterpolator(mesh[:, :2], mesh[:, 2])(across)
     outside = np.isnan(depth)
     away, nearest = cKDTree(mesh[:, :2]).query(across[outside])
     depth[outside] = mesh[nearest, 2] + np.minimum(away, _SKULL_DEPTH_CM)
-    back = back.reshape(-1)
-    return places[:, 2] - depth[back], outside[back]
+    lips = cKDTree(mesh[list(LIPS_OUTER + LIPS_INNER), :2]).query(across)[0] < 1.0
+    return depth, outside, lips
 
 
 def _seen_as_head(places: np.ndarray, motion: Motion, frames: FrameStore, chosen: np.ndarray) -> np.ndarray:
-    """bool [n]: places that lie in the head's outline, dilated, in at least a twentieth of the frames."""
+    """bool [n]: places that lie in the head's outline, dilated, in at least a tenth of the frames."""
     camera, matrices = frames.camera, motion.head.matrices().astype(np.float64)
-    reach = max(3, camera.width_px // 40) | 1
+    reach = max(3, camera.width_px // 64) | 1
     count = np.zeros(len(places), np.int64)
     for index in chosen:
         frame = frames[int(index)]
@@ -188,7 +191,7 @@ def _seen_as_head(places: np.ndarray, motion: Motion, frames: FrameStore, chosen
         x, y = np.floor(px).astype(int).T
         inside = (x >= 0) & (y >= 0) & (x < camera.width_px) & (y < camera.height_px)
         count[inside] += grown[y[inside], x[inside]]
-    return count * 20 >= len(chosen)
+    return count * 10 >= len(chosen)
 
 
 def _vertices(allowed: np.ndarray, motion_cells: int) -> np.ndarray:
@@ -222,15 +225,21 @@ def _start_as_blendshapes(
     kernel /= np.maximum(kernel.sum(axis=1, keepdims=True), 1.0)  # fades where all are far
     mask = group_mask(*counts)[: len(REGIONS)].numpy() > 0
     count = head.shape.basis_count
+    bases = np.zeros(tuple(head.motion.bases.shape), np.float32)
+    zone, best = np.full(len(places), ZONES.index("elsewhere"), np.int32), np.zeros(len(places))
     for region, points in enumerate((MOUTH_REGION, UPPER_REGION)):
         seen = np.flatnonzero(mask[region])[:count]
         share = (kernel * np.isin(nearest, points)).sum(axis=1)
-        head.motion.attention[:, region] = torch.from_numpy(np.interp(share, [0.02, 0.5], [0.0, 4.0]))
+        mine = (share > 0.1) & (share > best)
+        best = np.maximum(best, share)
+        zone[mine] = region
         # The network's weight k starts as the k-th input that the region sees.
         design = inputs[:, seen] - inputs[:, seen].mean(axis=0, dtype=np.float64)
         ridge = 1e-3 * len(design) * np.eye(len(seen))
         response = np.linalg.solve(design.T @ design + ridge, design.T @ moved).reshape(len(seen), -1, 3)
         response[:, np.setdiff1d(np.arange(response.shape[1]), points)] = 0
         carried = -np.einsum("vn,kvnc->vkc", kernel, response[:, nearest])
-        first = region * count
-        head.motion.bases[:, first : first + len(seen), DISPLACEMENT] = torch.from_numpy(carried.astype(np.float32))
+        bases[mine, : len(seen), DISPLACEMENT] = carried[mine]
+        bases[mine, len(seen) :, DISPLACEMENT] = 0
+    head.motion.bases.copy_(torch.from_numpy(bases))
+    head.motion.zone.copy_(torch.from_numpy(zone))

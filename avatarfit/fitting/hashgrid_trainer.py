@@ -22,7 +22,7 @@ from avatarfit.contracts.events import Finished, Listener, Note, Picture, Progre
 from avatarfit.fitting.checkpoint import read_checkpoint, write_checkpoint
 from avatarfit.fitting.exposure import Exposure
 from avatarfit.fitting.frame_store import WEIGHT_SCALE, FrameStore, StoredFrame
-from avatarfit.fitting.gaussian_trainer import STAGE, outline_loss
+from avatarfit.fitting.gaussian_trainer import STAGE, Moments, outline_loss
 from avatarfit.fitting.hashgrid_regularisers import distortion, head_matte
 from avatarfit.fitting.hashgrid_settings import HashgridSettings
 from avatarfit.fitting.hashgrid_start import initial_head
@@ -31,14 +31,16 @@ from avatarfit.fitting.joint_gaussians import JointGaussians, adam_tensors
 from avatarfit.fitting.perceptual_loss import PerceptualLoss
 from avatarfit.fitting.seen_cells import SeenCells
 from avatarfit.model.gaussian_avatar import GaussianAvatar
-from avatarfit.model.hashgrid_head import HashgridHead, pixels_of_box, rays_through
+from avatarfit.model.hashgrid_head import DISPLACEMENT, FrameState, HashgridHead, pixels_of_box, rays_through
 from avatarfit.model.lpips_network import lpips_network
+from avatarfit.model.motion_grid import COLUMNS
 from avatarfit.model.torso_modes import TorsoModes
 
 _BETAS = (0.9, 0.99)
+_BASIS_RATE = 0.25
 _RELOCATE_EVERY, _RELOCATE_UNTIL = 300, 0.7
 _EXPOSURE_FROM = 0.1
-_LAST_LOOKS = 200
+_LAST_LOOKS = 64
 """Frames whose rays say at the end which cells are kept."""
 
 
@@ -106,6 +108,13 @@ class HashgridTrainer:
         self.head.occupancy.copy_(self.cells.bits(start.shell))
         self.codes = torch.nn.Parameter(torch.zeros(len(motion), settings.code_count))
         self.optimiser, self._rates = self._field_optimiser()
+        grid = self.head.motion
+        self._motion_moments: Moments = (
+            torch.zeros_like(grid.rest), torch.zeros_like(grid.rest), torch.zeros_like(grid.bases),
+            torch.zeros_like(grid.bases),
+        )  # fmt: skip
+        self._motion_rates = torch.full((COLUMNS,), settings.motion_rate)
+        self._motion_rates[DISPLACEMENT] = settings.displacement_rate_cm
         self.exposure = Exposure(len(motion), settings.exposure_rate)
         self.state = _State(torch.Generator().manual_seed(settings.seed))
         self.poses = torch.from_numpy(motion.head.matrices())
@@ -118,10 +127,8 @@ class HashgridTrainer:
         settings, head = self.settings, self.head
         parts: list[tuple[list[torch.nn.Parameter], float, float]] = [
             ([head.table, head.planes], settings.table_rate, 0.0),
-            ([head.motion.rest, head.motion.attention], settings.motion_rate, 0.0),
-            ([head.motion.bases], settings.motion_rate, settings.basis_decay),
             ([*head.density.parameters(), *head.colour.parameters()], settings.mlp_rate, 0.0),
-            (list(head.weights.parameters()), settings.network_rate, 0.0),
+            ([*head.weights.parameters(), head.motion.attention], settings.network_rate, 0.0),
             ([self.codes], settings.code_rate, settings.code_weight),
         ]
         groups = [
@@ -131,24 +138,28 @@ class HashgridTrainer:
         optimiser = torch.optim.AdamW(groups, betas=_BETAS, eps=1e-15, fused=True)
         return optimiser, [float(group["lr"]) for group in optimiser.param_groups]
 
-    def run(self) -> tuple[GaussianAvatar, HashgridHead]:
-        """Fits until the minutes or the steps are used up; the Gaussians of neck and torso, and the head."""
+    def run(self, until_seconds: float | None = None) -> tuple[GaussianAvatar, HashgridHead]:
+        """Fits until the minutes or the steps are used up; the Gaussians of neck and torso, and the head.
+
+        Args:
+            until_seconds: return once fitting has taken so long; run again to go on.
+        """
         # Torch's threads would wait, spinning, beside the kernels' own.
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return self._run()
+            return self._run(until_seconds)
         finally:
             torch.set_num_threads(threads)
 
-    def _run(self) -> tuple[GaussianAvatar, HashgridHead]:
+    def _run(self, until_seconds: float | None) -> tuple[GaussianAvatar, HashgridHead]:
         settings, state = self.settings, self.state
         started = time.monotonic() - state.seconds
         last_checkpoint = last_picture = time.monotonic()
         total = settings.steps
         self.on_event(Started(STAGE, total, "steps"))
         losses: list[float] = []
-        while (share := self._share_done()) < 1:
+        while (share := self._share_done()) < 1 and (until_seconds is None or state.seconds < until_seconds):
             losses.append(self._step(share))
             state.step += 1
             now = time.monotonic()
@@ -209,7 +220,11 @@ class HashgridTrainer:
         pixels = drawn.nonzero()
 
         noise = torch.randn(self.condition.shape[1], generator=state.generator) * settings.motion_noise
-        field_state = head.frame_state(self.condition[frame] + noise, self.codes[frame])
+        inputs = self.condition[frame] + noise
+        zone_weights = head.motion.zone_weights(head.weights(inputs[None])[0])
+        # A leaf, as the Gaussians' attributes are.
+        rows = head.motion.rows(zone_weights, self.backend).requires_grad_()
+        field_state = FrameState(head.motion.spread(rows), head.seen(inputs, self.codes[frame]))
         jitter = torch.rand(len(pixels), generator=state.generator)
         samples = head.march(*rays_through(pixels.flip(1), self.frames.camera, self.poses[frame]), jitter)
         sigma, colour = head.shade(samples.positions, field_state, self.backend)
@@ -238,6 +253,15 @@ class HashgridTrainer:
                 of_weights * (settings.distortion_weight * per_ray),
             ],
         )
+        assert rows.grad is not None
+        grid, rates = head.motion, self._motion_rates * rate
+        zone_weights.backward(
+            ops.blend_adam_step_(
+                grid.rest, grid.bases, *self._motion_moments, rows.grad, zone_weights.detach(), grid.zone,
+                state.step + 1, rates, rates * _BASIS_RATE, beta1=_BETAS[0], beta2=_BETAS[1], eps=1e-12,
+                delta_weight_decay=settings.basis_decay, backend=self.backend,
+            )
+        )  # fmt: skip
         for group, first in zip(self.optimiser.param_groups, self._rates, strict=True):
             group["lr"] = first * rate
         self.optimiser.step()
@@ -322,6 +346,8 @@ class HashgridTrainer:
         """Everything that changes, by name; reading a checkpoint writes into these."""
         out = {f"gaussians.{name}": tensor for name, tensor in self.below.tensors().items()}
         out |= {f"field.{name}": tensor for name, tensor in adam_tensors("adam", self.optimiser).items()}
+        out |= {"motion.rest": self.head.motion.rest, "motion.bases": self.head.motion.bases}
+        out |= {f"motion.moment.{i}": moment for i, moment in enumerate(self._motion_moments)}
         seen = {"occupancy": self.head.occupancy, "largest": self.cells.largest, "exposure": self.exposure.log_gain}
         return out | seen
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -14,14 +14,13 @@ import numpy as np
 
 from avatarfit.contracts import AudioClip, InputError
 from avatarfit.media.sound_blocks import SoundBlocks
-from avatarfit.media.sound_feed import SoundFeed
+from avatarfit.media.sound_track import SoundTrack
+from avatarfit.media.video_coding import CODINGS, add_pictures, coded_frame
 
 if TYPE_CHECKING:
     import av
-    from av.audio.stream import AudioStream
 
 _AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-_AAC_FRAME = 1024
 
 
 class VideoWriter:
@@ -73,7 +72,6 @@ class VideoWriter:
         self._sound = sound
         self._part = self.path.with_name(self.path.name + ".part")
         self._count = 0
-        self._sound_sent = 0
 
     def __enter__(self) -> VideoWriter:
         import av
@@ -101,56 +99,19 @@ class VideoWriter:
         return self
 
     def _open_streams(self) -> None:
-        even = self.codec == "h264"
-        width, height = ((v + v % 2 if even else v) for v in (self.width_px, self.height_px))
-        stream = self._container.add_stream("libx264" if even else "ffv1", rate=self.rate)
-        stream.width, stream.height = width, height
-        stream.time_base = 1 / self.rate
-        if even:
-            stream.pix_fmt = "yuv420p"
-            stream.options = {"crf": str(self._crf), "preset": self._preset}
-            context = stream.codec_context
-            # AVCOL_*: 1 is BT.709 for matrix, primaries and transfer; range 1 is limited.
-            context.colorspace = context.color_primaries = context.color_trc = context.color_range = 1
-        else:
-            stream.pix_fmt = "gray" if self.pixel == "gray8" else "bgr0"
-            stream.options = {"level": "3", "g": "1", "slices": "4"}
-        self._video = stream
-        self._audio: AudioStream | None = None
-        if self._sound is not None:
-            self._open_sound(self._sound)
-
-    def _open_sound(self, sound: AudioClip | SoundBlocks) -> None:
-        rate = sound.sample_rate_hz
-        if self.codec == "h264" and rate not in _AAC_RATES_HZ:
-            rate = 48000
-        self._feed = SoundFeed(sound, rate)
-        self._sound_rate = rate
-        self._audio = self._container.add_stream(
-            "aac" if self.codec == "h264" else "pcm_s16le", rate=rate, layout="mono"
-        )
+        coding = CODINGS[self.codec]
         if self.codec == "h264":
-            self._audio.bit_rate = 128_000 if rate >= 32000 else 64_000
-
-    def _send_sound(self, until: float, last: bool = False) -> None:
-        import av
-
-        if self._audio is None:
-            return
-        while last or self._sound_sent + _AAC_FRAME <= until:
-            piece = np.clip(self._feed.take(_AAC_FRAME, rest=last), -1, 1)
-            if not len(piece):
-                return
-            if self.codec == "h264":
-                frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece[None]), format="fltp", layout="mono")
-            else:
-                coded = np.clip(np.rint(piece[None] * 32768), -32768, 32767).astype(np.int16)
-                frame = av.AudioFrame.from_ndarray(coded, format="s16", layout="mono")
-            frame.sample_rate = self._sound_rate
-            frame.time_base = Fraction(1, self._sound_rate)
-            frame.pts = self._sound_sent
-            self._container.mux(self._audio.encode(frame))
-            self._sound_sent += len(piece)
+            coding = replace(coding, options={"crf": str(self._crf), "preset": self._preset})
+        elif self.pixel == "gray8":
+            coding = replace(coding, pixels="gray")
+        self._coding = coding
+        self._video = add_pictures(self._container, coding, self.width_px, self.height_px, self.rate, alpha=False)
+        self._track: SoundTrack | None = None
+        if self._sound is not None:
+            rate = self._sound.sample_rate_hz
+            if self.codec == "h264" and rate not in _AAC_RATES_HZ:
+                rate = 48000
+            self._track = SoundTrack(self._container, self._sound, "aac" if self.codec == "h264" else "pcm16", rate)
 
     def write(self, picture: np.ndarray) -> None:
         """Append one picture: uint8 [H, W, 3] for "rgb24", uint8 [H, W] for "gray8".
@@ -166,31 +127,17 @@ class VideoWriter:
         frame.time_base = 1 / self.rate
         self._container.mux(self._video.encode(frame))
         self._count += 1
-        if self._audio is not None:
-            self._send_sound(math.ceil(self._count / self.rate * self._sound_rate))
+        if self._track is not None:
+            self._track.send_until(self._count / self.rate)
 
     def _coded(self, picture: np.ndarray) -> av.VideoFrame:
         import av
-        from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
+        if self.pixel == "rgb24":
+            return coded_frame(picture, self._coding)
         if self.codec == "ffv1":
-            if self.pixel == "gray8":
-                return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="gray")
-            return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(format="bgr0")
-        if self.pixel == "gray8":
-            picture = np.repeat(picture[:, :, None], 3, axis=2)
-        if self.width_px % 2 or self.height_px % 2:
-            picture = np.pad(picture, ((0, self.height_px % 2), (0, self.width_px % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(
-            format="yuv420p",
-            src_colorspace=Colorspace.ITU709,
-            dst_colorspace=Colorspace.ITU709,
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=Interpolation.BICUBIC,
-        )
-        frame.colorspace = frame.color_range = 1
-        return frame
+            return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="gray")
+        return coded_frame(np.repeat(picture[:, :, None], 3, axis=2), self._coding)
 
     @property
     def frame_count(self) -> int:
@@ -207,9 +154,8 @@ class VideoWriter:
                 raise ValueError(f"no picture was written to {self.path}; wanted at least one")
             if kind is None:
                 self._container.mux(self._video.encode(None))
-                if self._audio is not None:
-                    self._send_sound(math.inf, last=True)
-                    self._container.mux(self._audio.encode(None))
+                if self._track is not None:
+                    self._track.finish()
                 self._container.close()
                 os.replace(self._part, self.path)
         finally:

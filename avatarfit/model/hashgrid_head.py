@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from avatarfit import ops
 from avatarfit.contracts import Camera, Motion
 from avatarfit.model.gaussian_avatar import MotionWeights, condition, group_mask
-from avatarfit.model.motion_grid import MotionGrid
+from avatarfit.model.motion_grid import COLUMNS, MotionGrid
 from avatarfit.model.small_mlp import SmallMlp
+from avatarfit.ops.fused_mlp import mlp_layers
 from avatarfit.ops.hash_encode import triplane_encode
 from avatarfit.ops.hash_grid import HashGrid
 
@@ -31,7 +32,7 @@ REGIONS = ("lower_face", "upper_face")
 """Of `gaussian_avatar.GROUPS`, those of the head."""
 DISPLACEMENT = slice(0, 3)
 DENSITY = 3
-LOCAL = slice(4, None)
+LOCAL = slice(4, COLUMNS)
 """Columns of the motion grid: centimetres towards rest, log density, and what the networks are told."""
 LOG_DENSITY_MAX = 8.0
 _OTHER_INPUTS = 6 + 3 + 3 + 6 + 3
@@ -39,7 +40,7 @@ _OTHER_INPUTS = 6 + 3 + 3 + 6 + 3
 COLOUR_FROM = 1e-3
 """Without gradients, samples that a ray sees less of than this are not coloured: a quarter of a display's step."""
 _RANGES: dict[str, tuple[float, float]] = {
-    "motion_cells": (1, 128), "motion_features": (0, 12), "basis_count": (1, 128), "hash_levels": (0, 32),
+    "motion_cells": (1, 128), "basis_count": (1, 128), "hash_levels": (0, 32),
     "hash_coarsest": (1, 4096), "hash_finest": (1, 65536), "hash_rows_log2": (4, 24), "hash_features": (1, 16),
     "plane_levels": (0, 32), "plane_coarsest": (1, 4096), "plane_finest": (1, 65536), "plane_rows_log2": (4, 24),
     "plane_features": (1, 16), "density_hidden": (1, 256), "geometry_features": (0, 255), "colour_hidden": (1, 256),
@@ -54,10 +55,8 @@ class FieldShape:
 
     motion_cells: int = 32
     """Cells of the motion grid along each axis."""
-    motion_features: int = 8
-    """What the networks are told of the motion at a place."""
     basis_count: int = 16
-    """Bases of each region."""
+    """Bases of each vertex."""
     hash_levels: int = 8
     """Levels of the 3-D grid; 0 leaves it out."""
     hash_coarsest: int = 16
@@ -76,9 +75,9 @@ class FieldShape:
     colour_hidden: int = 32
     code_count: int = 4
     """Length of a frame's code."""
-    occupancy_side: int = 64
+    occupancy_side: int = 128
     """Cells of the occupancy grid along each axis, a power of two."""
-    step_cm: float = 0.2
+    step_cm: float = 0.3
     """Length of a ray's intervals."""
     max_samples: int = 64
     """Of a ray."""
@@ -120,7 +119,7 @@ class FrameState(NamedTuple):
     """What the field knows of one frame."""
 
     grid: Tensor
-    """[(motion_cells + 1)^3, 4 + motion_features]."""
+    """[(motion_cells + 1)^3, 14]."""
     seen: Tensor
     """[3 + code_count]: the head's rotation and the frame's code."""
 
@@ -160,19 +159,18 @@ class HashgridHead(nn.Module):
         self.register_buffer("condition_high", condition_high)
         self.register_buffer("occupancy", torch.full((shape.occupancy_side**3 // 8,), 255, dtype=torch.uint8))
         self.weights = MotionWeights(group_mask(*input_counts)[: len(REGIONS)], shape.basis_count)
-        columns = 4 + shape.motion_features
-        self.motion = MotionGrid(shape.motion_cells, vertices, len(REGIONS), shape.basis_count, columns)
+        self.motion = MotionGrid(shape.motion_cells, vertices, shape.basis_count)
         space, plane = shape.hash_grid, shape.plane_grid
         rows = 0 if space is None else space.row_count
         self.table = nn.Parameter(torch.empty(rows, shape.hash_features).uniform_(-1e-4, 1e-4))
         rows = 0 if plane is None else plane.row_count
         self.planes = nn.Parameter(torch.empty(3, rows, shape.plane_features).uniform_(-1e-4, 1e-4))
-        told = shape.motion_features
+        told = LOCAL.stop - LOCAL.start
         self.density = SmallMlp((shape.encoded + told, shape.density_hidden, 1 + shape.geometry_features))
         seen = 3 + shape.code_count
         self.colour = SmallMlp((shape.geometry_features + told + seen, shape.colour_hidden, shape.colour_hidden, 3))
         with torch.no_grad():  # the density's own start is the motion grid's
-            self.density.layers()[-1][0][0] *= 0.1
+            mlp_layers(self.density.parameters_flat, self.density.widths)[-1][0][0] *= 0.1
 
     @property
     def box(self) -> tuple[float, float, float, float, float, float]:
@@ -186,19 +184,24 @@ class HashgridHead(nn.Module):
         return torch.minimum(torch.maximum(inputs, self.condition_low), self.condition_high) if held else inputs
 
     def frame_state(self, inputs: Tensor, code: Tensor | None = None) -> FrameState:
-        """The field in one frame.
+        """The field in one frame; gradients go to the code only.
 
         Args:
             inputs: [D], a row of `conditions`.
             code: [code_count]; None takes the mean of the training frames', zero.
         """
+        rows = self.motion.rows(self.motion.zone_weights(self.weights(inputs[None])[0]))
+        return FrameState(self.motion.spread(rows), self.seen(inputs, code))
+
+    def seen(self, inputs: Tensor, code: Tensor | None = None) -> Tensor:
+        """What the colour is told of a frame (`FrameState.seen`); as `frame_state`."""
         mouth, upper, torso = self.input_counts
         at = torso + mouth + upper + 6
         code = inputs.new_zeros(self.shape.code_count) if code is None else code
-        return FrameState(self.motion(self.weights(inputs[None])[0]), torch.cat([inputs[at : at + 3], code]))
+        return torch.cat([inputs[at : at + 3], code])
 
     def density_at(self, positions: Tensor, state: FrameState, backend: str = "auto") -> tuple[Tensor, Tensor]:
-        """Density per centimetre [S], and what the colour needs [S, geometry + motion features].
+        """Density per centimetre [S], and what the colour needs [S, geometry_features + 10].
 
         Args:
             positions: [S, 3], centimetres in the head's frame.
@@ -213,18 +216,18 @@ class HashgridHead(nn.Module):
             told.append(ops.hash_encode(at, self.table, space, backend=backend))
         if (plane := shape.plane_grid) is not None:
             told.append(triplane_encode(at, self.planes, plane, backend=backend))
-        out = self.density(torch.cat(told, 1))
+        out = self.density(torch.cat(told, 1), backend)
         sigma = torch.exp((out[:, 0] + motion[:, DENSITY]).clamp(max=LOG_DENSITY_MAX))
         return sigma, torch.cat([out[:, 1:], motion[:, LOCAL]], 1)
 
-    def colour_of(self, features: Tensor, state: FrameState) -> Tensor:
+    def colour_of(self, features: Tensor, state: FrameState, backend: str = "auto") -> Tensor:
         """Colour [S, 3] in 0..1 of `density_at`'s features [S, ...]."""
-        return torch.sigmoid(self.colour(torch.cat([features, state.seen.expand(len(features), -1)], 1)))
+        return torch.sigmoid(self.colour(torch.cat([features, state.seen.expand(len(features), -1)], 1), backend))
 
     def shade(self, positions: Tensor, state: FrameState, backend: str = "auto") -> tuple[Tensor, Tensor]:
         """Density per centimetre [S] and colour [S, 3] at places [S, 3] in the head's frame, centimetres."""
         sigma, features = self.density_at(positions, state, backend)
-        return sigma, self.colour_of(features, state)
+        return sigma, self.colour_of(features, state, backend)
 
     def march(
         self, origins: Tensor, directions: Tensor, jitter: Tensor | None = None, backend: str = "auto"
@@ -244,7 +247,7 @@ class HashgridHead(nn.Module):
         rest = samples.t, samples.lengths, samples.offsets
         weights = ops.composite_rays(sigma, sigma[:, None], *rest, backend=backend).weights
         shown = torch.nonzero(weights > COLOUR_FROM).flatten()
-        colour = sigma.new_zeros(len(sigma), 3).index_copy_(0, shown, self.colour_of(features[shown], state))
+        colour = sigma.new_zeros(len(sigma), 3).index_copy_(0, shown, self.colour_of(features[shown], state, backend))
         light = ops.composite_rays(sigma, colour, *rest, backend=backend)
         return torch.cat([light.color, light.alpha[:, None]], 1)
 
@@ -303,7 +306,7 @@ class HashgridHead(nn.Module):
         sizes = shape, (x, y, z), side_cm, rest_head, *ranges, (counts[0], counts[1], counts[2]), vertices
         # Sizes come from a file: they must be those of its arrays before much memory is taken for them.
         space, plane = shape.hash_grid, shape.plane_grid
-        bases = (len(vertices), len(REGIONS) * shape.basis_count, 4 + shape.motion_features)
+        bases = (len(vertices), shape.basis_count, COLUMNS)
         wanted: dict[str, tuple[int, ...]] = {
             "table": (0 if space is None else space.row_count, shape.hash_features),
             "planes": (3, 0 if plane is None else plane.row_count, shape.plane_features),

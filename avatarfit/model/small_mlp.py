@@ -8,6 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from avatarfit.ops.fused_mlp import fused_mlp
+
 
 class SmallMlp(nn.Module):
     """ReLU between the layers, nothing after the last.
@@ -28,19 +30,6 @@ class SmallMlp(nn.Module):
             parts += [torch.empty(outputs * inputs).uniform_(-reach, reach), torch.zeros(outputs)]
         self.parameters_flat = nn.Parameter(torch.cat(parts))
 
-    def layers(self) -> list[tuple[Tensor, Tensor]]:
-        """(matrix [out, in], bias [out]) of each layer: views of the flat tensor."""
-        out, at = [], 0
-        for inputs, outputs in pairwise(self.widths):
-            end = at + inputs * outputs
-            out.append((self.parameters_flat[at:end].view(outputs, inputs), self.parameters_flat[end : end + outputs]))
-            at = end + outputs
-        return out
-
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, backend: str = "auto") -> Tensor:
         """[S, widths[-1]] of [S, widths[0]]."""
-        layers = self.layers()
-        for matrix, bias in layers[:-1]:
-            x = torch.relu(torch.addmm(bias, x, matrix.t()))
-        matrix, bias = layers[-1]
-        return torch.addmm(bias, x, matrix.t())
+        return fused_mlp(x, self.parameters_flat, self.widths, backend=backend)

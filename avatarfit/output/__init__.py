@@ -4,12 +4,10 @@ from avatarfit.output.contact_sheet import contact_sheet, side_by_side
 from avatarfit.output.options import OutputOptions, check_output, output_format
 from avatarfit.output.picture_file import write_png
 from avatarfit.output.sink import Sink, open_sink
-from avatarfit.output.video_file import VideoFile
 
 __all__ = [
     "OutputOptions",
     "Sink",
-    "VideoFile",
     "check_output",
     "contact_sheet",
     "open_sink",

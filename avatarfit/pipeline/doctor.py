@@ -94,6 +94,19 @@ def _backend() -> Finding:
     return Finding("backend auto", "ok" if choice.name != "reference" else "missing", str(choice))
 
 
+def _heads() -> Finding:
+    from avatarfit import ops
+    from avatarfit.avatarfile import HEADS
+    from avatarfit.contracts import InputError
+    from avatarfit.pipeline.presets import DEFAULTS, load_preset
+
+    try:
+        presets = ", ".join(f"{head} (preset {DEFAULTS[head]})" for head in HEADS if load_preset(DEFAULTS[head]))
+    except InputError as error:
+        return Finding("heads", "missing", str(error))
+    return Finding("heads", "ok", f"{presets}; fitted and drawn on {ops.choose('auto').name}")
+
+
 def _cuda_kernels() -> Finding:
     from avatarfit.ops import native_cuda
 
@@ -158,6 +171,7 @@ def examine() -> list[Finding]:
     checks += [
         ("native kernels", _native_kernels),
         ("backend auto", _backend),
+        ("heads", _heads),
         ("CUDA kernels", _cuda_kernels),
         ("GPU", _gpu),
     ]

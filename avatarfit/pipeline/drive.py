@@ -180,7 +180,7 @@ def drive_avatar(
         )  # fmt: skip
         camera = maker.camera
         made_from = {
-            "avatar": avatar.made, "sound": sound, "motion": motion_file, "pose": pose_from,
+            "avatar": avatar.file_sha256 or avatar.made, "sound": heard, "motion": motion_file, "pose": pose_from,
             "expression": expression_from, "seed": seed, "lips": (lip_strength, lle_strength, variation),
             "controls": controls, "background": behind.name, "picture": shown,
             "mark": None if mark is None else mark.text,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from avatarfit.audio.named_encoder import encoder_of
+from avatarfit.capture import ClipFolder
 from avatarfit.contracts import InputError, Motion, SoundError
 from avatarfit.contracts.events import Finished, Listener, Note, Picture, Progress, Started, silent
 from avatarfit.evaluation.identity import OTHER_PERSON
@@ -23,11 +24,12 @@ from avatarfit.pipeline.drive import driving_sound
 from avatarfit.pipeline.dub_footage import Footage, captured
 from avatarfit.pipeline.dub_frames import dubbed_frames
 from avatarfit.pipeline.dub_sound import cut_to, driven_mouth, mouth_at, own_sound
+from avatarfit.pipeline.origin import check_consent, sealer_for
 
 if TYPE_CHECKING:
     from avatarfit.compositing.mark import Mark
     from avatarfit.model.avatar import Avatar
-    from avatarfit.output.provenance import Sealer
+    from avatarfit.output.provenance import Signing
 
 _STAGE = "dub"
 
@@ -78,7 +80,8 @@ def dub_video(
     seed: int = 0,
     features: str | None = None,
     output_options: OutputOptions | None = None,
-    sealer: Sealer | None = None,
+    signing: Signing | None = None,
+    require_consent: bool = False,
     mark: Mark | None = None,
     report: str | Path | None = None,
     backend: str = "auto",
@@ -97,7 +100,8 @@ def dub_video(
         lip_strength, lle_strength, variation, seed: of the driver (`driving.DriveOptions`).
         features: what the avatar's driver hears, if it is a network: the checkpoint's folder or name.
         output_options: how pictures and sound are stored; without alpha, for footage has none.
-        sealer: signs each file before it comes to its place (`pipeline.origin`).
+        signing: whose certificate signs what the output says of its origin; None for the local one.
+        require_consent: refuse an avatar that records nobody's consent.
         mark: a visible mark on every picture; None for none.
         report: a JSON file for the report.
         backend: of the renderer.
@@ -111,8 +115,12 @@ def dub_video(
     output, video = Path(output), Path(video)
     stored = output_options or OutputOptions()
     check_dub(video, sound, output, motion is not None, stored)
+    if require_consent:
+        check_consent(avatar)
     heard = driving_sound(sound) if isinstance(sound, str | Path) else sound
-    encoder = encoder_of(avatar.driver.feature_name, features)
+    filmed = video if video.is_file() else ClipFolder.open(video).source
+    sealer = sealer_for(avatar, _STAGE, signing, on_event, composite=True, sound=heard, footage=filmed)
+    encoder = None if motion is not None else encoder_of(avatar.driver.feature_name, features)
     work = Path(work_dir) if work_dir is not None else output.with_suffix(".work")
     footage = Footage.of(avatar, captured(avatar, video, work, on_event))
     for text in _told(footage, heard):
@@ -121,6 +129,7 @@ def dub_video(
         mouth = mouth_at(motion, footage.pts_seconds)
     else:
         assert heard is not None
+        assert encoder is not None
         asked = {"lip_strength": lip_strength, "lle_strength": lle_strength, "variation": variation}
         options = {name: value for name, value in asked.items() if value is not None}
         mouth = driven_mouth(avatar, heard, footage, encoder, options | {"seed": seed})
@@ -132,7 +141,7 @@ def dub_video(
     camera = footage.camera
     made_from = {
         "avatar": avatar.made, "footage": footage.clip.content_hash, "sound": sound,
-        "mouth": hashlib.sha256(mouth.tobytes()).hexdigest(),
+        "mouth": hashlib.sha256(mouth.tobytes()).hexdigest(), "mark": None if mark is None else mark.text,
     }  # fmt: skip
     on_event(Started(_STAGE, len(shown)))
     with open_sink(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avatarfit.compositing import Background
 from avatarfit.contracts import InputError
 from avatarfit.contracts.events import Listener
 from avatarfit.media import SoundBlocks
@@ -27,10 +28,16 @@ def check_consent(avatar: Avatar) -> None:
         )  # fmt: skip
 
 
+def shows_real_pictures(background: Background, torso: str) -> bool:
+    """Whether a driven person is mixed with something filmed: what is behind them, or the clip's own torso."""
+    drawn = background.nothing or (background.rgb is not None and background.rgb.ndim == 1)
+    return torso == "source" or not drawn
+
+
 def sealer_for(
     avatar: Avatar,
     made_by: str,
-    signing: Signing,
+    signing: Signing | None,
     on_event: Listener,
     *,
     composite: bool,
@@ -41,7 +48,8 @@ def sealer_for(
     """What signs the output of `avatar`; to be made before long work, for it tries the certificate.
 
     Args:
-        made_by: the command.
+        made_by: the command, such as drive.
+        signing: whose certificate signs; None for the local one.
         composite: whether real pictures, such as footage or the clip's background, are mixed with synthetic ones.
         sound, motion, footage: the files that drive it.
 
@@ -62,4 +70,4 @@ def sealer_for(
         made_by, composite, avatar.file_sha256, None if avatar.consent is None else avatar.consent.name,
         sound_sha256=digest(sound), motion_sha256=digest(motion), footage_sha256=digest(footage),
     )  # fmt: skip
-    return open_sealer(signing, origin, on_event)
+    return open_sealer(signing or Signing(), origin, on_event)

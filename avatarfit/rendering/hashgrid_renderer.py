@@ -16,6 +16,10 @@ from avatarfit.model.hashgrid_head import HashgridHead, rays_through
 from avatarfit.rendering.gaussian_renderer import GaussianRenderer
 from avatarfit.rendering.seen_pixels import occupied_blocks, seen_pixels
 
+_RAYS_AT_ONCE = 4096
+"""Rays whose samples lie in memory together: it bounds what a large picture takes, and what caches do not hold is slow
+(256x256: a fifth faster than all at once)."""
+
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
@@ -72,6 +76,8 @@ class HashgridRenderer:
         pixels = seen_pixels(self._blocks, self.camera, poses[index])
         with torch.inference_mode(), _one_thread():
             head = torch.from_numpy(poses[index]).to(self._behind.device)
-            rays = rays_through(torch.from_numpy(pixels).to(head.device), self.camera, head)
-            front = self.field.look(*rays, self.field.frame_state(conditions[index]), self.backend)
+            origins, directions = rays_through(torch.from_numpy(pixels).to(head.device), self.camera, head)
+            state = self.field.frame_state(conditions[index])
+            parts = zip(origins.split(_RAYS_AT_ONCE), directions.split(_RAYS_AT_ONCE), strict=True)
+            front = torch.cat([self.field.look(*part, state, self.backend) for part in parts])
         return pixels.T, front.cpu().numpy()

@@ -339,7 +339,8 @@ def test_doctor_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["doctor"])
     shown = capsys.readouterr().out
     assert code == (1 if "  missing  " in shown else 0)
-    for name in ("python", "torch", "native kernels", "backend auto", "GPU", "face landmarks", "encoders", "gsplat"):
+    names = "python", "torch", "native kernels", "backend auto", "heads", "GPU", "face landmarks", "encoders", "gsplat"
+    for name in names:
         assert any(line.startswith(name) for line in shown.splitlines()), name
 
 

@@ -18,10 +18,10 @@ from avatarfit.model.torso_modes import TorsoModes
 FRAMES, SIZE = 8, 40
 CAMERA = Camera(SIZE, SIZE, 100.0, SIZE / 2, SIZE / 2)
 SETTINGS = HashgridSettings(
-    motion_cells=8, basis_count=4, motion_features=4, hash_levels=4, hash_coarsest=4, hash_finest=32, hash_rows_log2=10,
+    motion_cells=8, basis_count=4, hash_levels=4, hash_coarsest=4, hash_finest=32, hash_rows_log2=10,
     plane_levels=3, plane_coarsest=8, plane_finest=32, plane_rows_log2=10, density_hidden=16, colour_hidden=16,
-    geometry_features=7, code_count=2, occupancy_side=16, step_cm=0.6, steps=60, patch_px=24, occupancy_from=20,
-    occupancy_every=10, gaussians=100, gaussian_bases=3, picture_seconds=1e9, last_rate=0.3,
+    geometry_features=7, code_count=2, occupancy_side=16, step_cm=0.6, steps=60, patch_px=24, patches=1,
+    occupancy_from=20, occupancy_every=10, gaussians=100, gaussian_bases=3, picture_seconds=1e9, last_rate=0.3,
 )  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def test_fitting_lowers_the_loss_to_a_likeness(scene: tuple) -> None:
         if isinstance(event, Progress):
             losses.append(event.values["loss"])
 
-    run = trainer(scene, replace(SETTINGS, steps=300), on_event=listen)
+    run = trainer(scene, replace(SETTINGS, steps=200), on_event=listen)
     before = run.preview().astype(float)
     run.run()
     after = run.preview().astype(float)
@@ -119,7 +119,7 @@ def test_clips_without_a_head_and_grids_beyond_memory_are_refused_in_a_sentence(
     with pytest.raises(InputError, match="the clip's frames show no head; wanted frames whose labels"):
         trainer((motion, landmarks, headless, plate))
     with pytest.raises(InputError, match=r"the field's grids take \d{11,} bytes to fit, the machine has \d+; wanted"):
-        trainer(scene, replace(SETTINGS, hash_finest=4096, hash_rows_log2=30, hash_features=8))
+        trainer(scene, replace(SETTINGS, hash_levels=16, hash_finest=4096, hash_rows_log2=24, hash_features=16))
 
 
 def test_a_saved_head_draws_the_same(scene: tuple) -> None:

@@ -9,36 +9,34 @@ import numpy as np
 import pytest
 
 from avatarfit.contracts import InputError
-from avatarfit.media import VideoWriter, read_video
-from avatarfit.output import VideoFile, contact_sheet, side_by_side, write_png
+from avatarfit.media import read_video
+from avatarfit.output import OutputOptions, contact_sheet, open_sink, side_by_side, write_png
 
 
-def test_video_file_keeps_every_picture_in_order(tmp_path: Path) -> None:
+def test_a_sink_keeps_every_picture_in_order(tmp_path: Path) -> None:
     pictures = [np.full((16, 16, 3), 10 * k, np.uint8) for k in range(20)]
-    with VideoFile(VideoWriter(tmp_path / "a.mkv", 16, 16, 25, codec="ffv1"), queued=2) as sink:
+    with open_sink(tmp_path / "a.mkv", OutputOptions("ffv1"), 16, 16, 25) as sink:
         for picture in pictures:
             sink.write(picture)
     back = [f.rgb for f in read_video(tmp_path / "a.mkv")]
     np.testing.assert_array_equal(np.stack(back), np.stack(pictures))
 
 
-def write_pictures(path: Path, picture: np.ndarray, then: Exception | None = None) -> None:
-    with VideoFile(VideoWriter(path, 16, 16, 25), queued=1) as sink:
-        for _ in range(50):
-            sink.write(picture)
-        if then is not None:
-            raise then
+def test_an_encoders_error_reaches_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though many more pictures come than the queue holds."""
 
+    def fail(*_: object) -> None:
+        raise ArithmeticError("broken")
 
-def test_an_encoders_error_reaches_the_writer_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="picture came as"):
-        write_pictures(tmp_path / "a.mp4", np.zeros((8, 8, 3), np.uint8))
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("avatarfit.media.segments.coded_frame", fail)
 
+    def write() -> None:
+        with open_sink(tmp_path / "a.mp4", OutputOptions(), 16, 16, 25) as sink:
+            for _ in range(50):
+                sink.write(np.zeros((16, 16, 3), np.uint8))
 
-def test_an_error_outside_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="stopped"):
-        write_pictures(tmp_path / "a.mp4", np.zeros((16, 16, 3), np.uint8), RuntimeError("stopped"))
+    with pytest.raises(ArithmeticError, match="broken"):
+        write()
     assert list(tmp_path.iterdir()) == []
 
 
