@@ -32,6 +32,7 @@ from made_up_scene import (
     raster_gflop,
     write_report,
 )
+from volume_on_gpu import volume
 
 from avatarfit import ops
 from avatarfit.contracts import BackendError
@@ -325,6 +326,7 @@ def main() -> None:
         "many_avatars": many_avatars(
             options.avatars, options.bases, options.size_px, options.rate_hz, options.repeats, ceilings
         ),
+        "volume": volume(lambda call: run_ms(call, options.repeats), ceilings),
     }
     write_report(report, options.output)
 

@@ -4,8 +4,8 @@
 #
 #   tools/gpu_check.sh            PYTHON=python3.12 tools/gpu_check.sh            SANITIZE=1 tools/gpu_check.sh
 #
-# Needs Python with torch (built for CUDA), scipy and pytest, CMake and nvcc; installs nothing. Without ninja, make is used.
-# Where gsplat is installed, it is measured beside the kernels.
+# Needs Python with torch (built for CUDA), scipy, pytest and hypothesis, CMake and nvcc; installs nothing. Without ninja, make is used.
+# Where gsplat, tiny-cuda-nn or nerfacc are installed, they are measured beside the kernels.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -20,7 +20,7 @@ command -v cmake >/dev/null || missing "there is no cmake on the path"
 "$PYTHON" -c 'import torch' 2>/dev/null || missing "$PYTHON cannot import torch; name another with PYTHON=..."
 "$PYTHON" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' ||
   missing "there is no CUDA device that torch sees; nothing was checked"
-"$PYTHON" -c 'import pytest, scipy' 2>/dev/null || missing "$PYTHON cannot import pytest and scipy"
+"$PYTHON" -c 'import hypothesis, pytest, scipy' 2>/dev/null || missing "$PYTHON cannot import hypothesis, pytest and scipy"
 
 start=$SECONDS
 AVATARFIT_CUDA=1 cmake -S cuda_ext -B build/gpu -DCMAKE_BUILD_TYPE=Release
@@ -29,7 +29,9 @@ cp build/gpu/libavatarfit_cpu.so build/gpu/libavatarfit_cuda.so avatarfit/ops/
 echo "gpu_check: built in $((SECONDS - start)) s"
 
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
-"$PYTHON" -m pytest -p no:cacheprovider -q -rs tests/parity/test_parity_devices.py tests/parity/test_cuda_library.py
+"$PYTHON" -m pytest -p no:cacheprovider -q -rs tests/parity/test_parity_devices.py tests/parity/test_cuda_library.py \
+  tests/parity/test_parity_volume.py tests/parity/test_parity_fused_mlp.py tests/parity/test_vendor_tcnn.py \
+  tests/parity/test_vendor_nerfacc.py -k "not emulation"
 if [ -n "${SANITIZE:-}" ]; then
   for tool in memcheck racecheck; do
     compute-sanitizer --tool "$tool" --error-exitcode 1 "$PYTHON" -m pytest -p no:cacheprovider -q \

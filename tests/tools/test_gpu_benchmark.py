@@ -60,3 +60,26 @@ def test_float_pictures_go_over_bytes_as_the_kernels_do(benchmark):
 def test_pairs_grow_with_the_picture(benchmark):
     small, large = (benchmark.count_pairs(benchmark.make_scene(300, 2, 3, size)) for size in (32, 64))
     assert 0 < small < large
+
+
+def test_the_volume_part_measures_all_and_holds_it_against_bounds(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    part = importlib.import_module("volume_on_gpu")
+    monkeypatch.setattr(part, "POINTS", 300)
+    monkeypatch.setattr(part, "GRID", ops.HashGrid.between(3, 3, 4, 16, 8))
+    monkeypatch.setattr(part, "CASE", (24, 16, 1.0))
+    calls: list[object] = []
+
+    def measure(call):
+        calls.append(call())
+        return float(len(calls))
+
+    found = part.volume(measure, part.Ceilings(1.0, 1.0, 1.0), "cpu")
+    assert len(calls) == 2 + 3 + 2 * 2
+    assert found["hash_encode"]["cpu"] == {"forward": 1, "step": 2}
+    assert found["rays"]["cpu"] == {"composite": 3, "march": 4, "composite_step": 5}
+    # Torch's own layers took the calls 8 and 9, ours 6 and 7.
+    assert found["fused_mlp"]["times_reference"] == {"forward": round(8 / 6, 2), "step": round(9 / 7, 2)}
+    for name in ("hash_encode", "rays", "fused_mlp"):
+        assert found[name]["bound_ms"].keys() == found[name]["cpu"].keys()
+        assert min(found[name]["bound_ms"].values()) > 0
