@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from avatarfit.pipeline.convert import convert_to_gaussian as convert_to_gaussian
     from avatarfit.pipeline.drive import drive_avatar as drive
     from avatarfit.pipeline.fit import fit as fit
+    from avatarfit.pipeline.live_frames import live as live
 
 _WHERE = {
     "Avatar": ("avatarfit.pipeline.avatar", "Avatar"),
@@ -34,6 +35,7 @@ _WHERE = {
     "drive": ("avatarfit.pipeline.drive", "drive_avatar"),
     "evaluate": ("avatarfit.evaluation", "evaluate_avatar"),
     "fit": ("avatarfit.pipeline.fit", "fit"),
+    "live": ("avatarfit.pipeline.live_frames", "live"),
 }
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "drive",
     "evaluate",
     "fit",
+    "live",
 ]
 
 

@@ -94,7 +94,8 @@ def main() -> int:
             print(f"step {event.step}", {k: round(v, 4) for k, v in event.values.items()}, flush=True)
 
     beside = GaussianRenderer(Avatar.load(args.gaussian).gaussians, camera)
-    rows: list[dict] = []
+    before = json.loads(args.output.read_text()) if args.resume and args.output.is_file() else {}
+    rows: list[dict] = before.get("hashgrid", [])
     table = {"gaussian": judge(partial(beside.render, motion)), "hashgrid": rows}
     print(json.dumps(table["gaussian"]), flush=True)
     landmarks_cm = np.asarray(clip.landmarks_cm)[:count]
@@ -104,8 +105,8 @@ def main() -> int:
         clip.torso_modes(), settings, checkpoint=work / "hashgrid.checkpoint", resume=args.resume, on_event=say,
     )  # fmt: skip
     for mark in minutes:
-        if trainer.state.seconds > mark * 60 and mark != minutes[-1]:
-            continue  # resumed past it
+        if any(row["minutes"] == mark for row in rows):
+            continue
         gaussians, head = trainer.run(until_seconds=mark * 60)
         renderer = HashgridRenderer(head, gaussians, camera)
         start = time.monotonic()

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -131,6 +131,17 @@ class ControlTrack:
     gaze_degrees: np.ndarray
     emotion_upper: np.ndarray
     emotion_lower: np.ndarray
+
+
+class ControlSource(Protocol):
+    """What tells controls by time: `Controls`, or values that change while somebody looks on."""
+
+    @property
+    def neutral(self) -> bool:
+        """Nothing is asked for, nor will be."""
+
+    def at(self, pts_seconds: np.ndarray) -> ControlTrack:
+        """The controls at times float [T]."""
 
 
 @dataclass(frozen=True)

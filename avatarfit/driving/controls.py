@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from avatarfit.contracts import FaceMotion, HeadPose, Motion, TorsoMotion, rotations
-from avatarfit.driving.control_values import Controls, ControlTrack
+from avatarfit.driving.control_values import ControlSource, ControlTrack
 from avatarfit.driving.emotions import emotion_offsets
 from avatarfit.driving.face_space import FaceSpace, PersonRest
 from avatarfit.model.driver_model import DriverModel
@@ -33,7 +33,7 @@ class MotionControls:
         rig, driver: of the avatar.
     """
 
-    def __init__(self, controls: Controls, rig: Rig, driver: DriverModel) -> None:
+    def __init__(self, controls: ControlSource, rig: Rig, driver: DriverModel) -> None:
         self.controls = controls
         self._rig, self._driver = rig, driver
         if not controls.neutral:

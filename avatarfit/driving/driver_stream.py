@@ -21,7 +21,7 @@ from avatarfit.audio import (
     look_ahead_seconds,
 )
 from avatarfit.contracts import FaceMotion, FileFormatError, HeadPose, Motion, TorsoMotion
-from avatarfit.driving.control_values import Controls
+from avatarfit.driving.control_values import Controls, ControlSource
 from avatarfit.driving.controls import MotionControls
 from avatarfit.driving.motion_sources import StanceSource
 from avatarfit.media import StreamResampler
@@ -89,7 +89,7 @@ class DriverStream:
         *,
         encoder: SpeechEncoder = LOG_MEL,
         start_seconds: float = 0.0,
-        controls: Controls | None = None,
+        controls: ControlSource | None = None,
         stances: StanceSource | None = None,
     ) -> None:
         _check(model, rig, encoder)

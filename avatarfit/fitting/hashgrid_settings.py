@@ -34,7 +34,7 @@ class HashgridSettings(FieldShape):
     """Weight of the person's outline: alpha against the matte, where the matte is sure."""
     head_alpha_weight: float = 0.1
     """Weight of the field's own alpha against the head's labels, away from their rim."""
-    distortion_weight: float = 0.01
+    distortion_weight: float = 0.002
     """Weight of the distortion of a ray's samples (mip-NeRF 360, Barron et al. 2022, eq. 15): no fog, no floaters."""
     motion_noise: float = 0.1
     """Deviation of the noise on the networks' inputs, in deviations of the motion."""

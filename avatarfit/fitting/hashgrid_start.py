@@ -83,7 +83,8 @@ def initial_head(
     shell = ((behind > -before[:, None]) & (behind < after[:, None])).reshape(cells, cells, cells)
     inside = np.argwhere(shell)
     places = low + side * (inside + 0.5) / cells
-    shell[tuple(inside.T)] = _seen_as_head(places, motion, frames, chosen)
+    wide = max(3, frames.camera.width_px // 64) | 1
+    shell[tuple(inside.T)] = _seen_as_head(places, motion, frames, chosen, reach=wide, share=0.1)
     if not shell.any():
         raise _no_head()
     reach = max(1, round(_GROWTH_CM * cells / side))
@@ -99,7 +100,9 @@ def initial_head(
     places = _places(vertices, shape.motion_cells, low, side)
     with torch.no_grad():
         behind = places[:, 2] - _surface(face, places[:, :2])[0]
-        prior = np.interp(behind, [-0.5, 0.3], [_LOG_DENSITY_BEFORE, _LOG_DENSITY_BEHIND])
+        # Outside the outline, where the skull's depth would have it solid, nothing is to be carved away.
+        outlined = _seen_as_head(places, motion, frames, chosen, reach=1, share=0.5)
+        prior = np.interp(np.where(outlined, behind, -np.inf), [-0.5, 0.3], [_LOG_DENSITY_BEFORE, _LOG_DENSITY_BEHIND])
         head.motion.rest[:, DENSITY] = torch.from_numpy(prior.astype(np.float32))
         _start_as_blendshapes(head, places, landmarks_cm, inputs.numpy(), counts)
     return HeadStart(head, allowed, torch.from_numpy(shell))
@@ -178,10 +181,11 @@ def _surface(face: np.ndarray, across: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return depth, outside, lips
 
 
-def _seen_as_head(places: np.ndarray, motion: Motion, frames: FrameStore, chosen: np.ndarray) -> np.ndarray:
-    """bool [n]: places that lie in the head's outline, dilated, in at least a tenth of the frames."""
+def _seen_as_head(
+    places: np.ndarray, motion: Motion, frames: FrameStore, chosen: np.ndarray, reach: int, share: float
+) -> np.ndarray:
+    """bool [n]: places in the head's outline, dilated by a disc `reach` pixels wide, in this share of frames."""
     camera, matrices = frames.camera, motion.head.matrices().astype(np.float64)
-    reach = max(3, camera.width_px // 64) | 1
     count = np.zeros(len(places), np.int64)
     for index in chosen:
         frame = frames[int(index)]
@@ -191,7 +195,7 @@ def _seen_as_head(places: np.ndarray, motion: Motion, frames: FrameStore, chosen
         x, y = np.floor(px).astype(int).T
         inside = (x >= 0) & (y >= 0) & (x < camera.width_px) & (y < camera.height_px)
         count[inside] += grown[y[inside], x[inside]]
-    return count * 10 >= len(chosen)
+    return count >= share * len(chosen)
 
 
 def _vertices(allowed: np.ndarray, motion_cells: int) -> np.ndarray:

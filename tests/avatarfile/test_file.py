@@ -39,17 +39,20 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
         read_avatar(path)
 
 
+def of_version(path: Path, version: object) -> Path:
+    text = json.dumps({"format": FORMAT, "version": version})
+    save_file({"a": np.zeros(1, np.float32)}, path, metadata={"avatarfit": text})
+    return path
+
+
 @pytest.mark.parametrize("version", [OLDEST - 1, None, "4", [4], True])
 def test_what_is_no_version_that_is_read_is_refused(tmp_path: Path, version: object) -> None:
-    path = tmp_path / "x.avatar"
-    write_avatar(path, {"version": version}, {})
     with pytest.raises(FileFormatError, match="is of version"):
-        read_avatar(path)
+        read_avatar(of_version(tmp_path / "x.avatar", version))
 
 
 def test_the_version_before_is_read(tmp_path: Path) -> None:
-    write_avatar(tmp_path / "x.avatar", {"version": OLDEST}, {})
-    assert read_avatar(tmp_path / "x.avatar")[0]["version"] == OLDEST
+    assert read_avatar(of_version(tmp_path / "x.avatar", OLDEST))[0]["version"] == OLDEST
 
 
 @pytest.mark.parametrize("metadata", [None, {"avatarfit": "[]"}, {"avatarfit": '{"format": "other"}'}])

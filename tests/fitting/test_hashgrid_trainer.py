@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from avatarfit import ops
 from avatarfit.contracts import Camera, FaceMotion, FileFormatError, HeadPose, InputError, Motion, TorsoMotion
 from avatarfit.contracts.events import Event, Note, Progress
 from avatarfit.fitting.frame_store import FrameStore
 from avatarfit.fitting.hashgrid_settings import HashgridSettings
 from avatarfit.fitting.hashgrid_trainer import HashgridTrainer
-from avatarfit.model.hashgrid_head import HashgridHead
+from avatarfit.model.hashgrid_head import HashgridHead, pixel_grid, pixels_of_box, rays_through
 from avatarfit.model.torso_modes import TorsoModes
+from avatarfit.ops.march import morton_code
 
 FRAMES, SIZE = 8, 40
 CAMERA = Camera(SIZE, SIZE, 100.0, SIZE / 2, SIZE / 2)
@@ -120,6 +122,30 @@ def test_clips_without_a_head_and_grids_beyond_memory_are_refused_in_a_sentence(
         trainer((motion, landmarks, headless, plate))
     with pytest.raises(InputError, match=r"the field's grids take \d{11,} bytes to fit, the machine has \d+; wanted"):
         trainer(scene, replace(SETTINGS, hash_levels=16, hash_finest=4096, hash_rows_log2=24, hash_features=16))
+
+
+def test_no_sample_that_is_skipped_at_the_end_carries_more_than_the_threshold(scene: tuple) -> None:
+    run = trainer(scene)
+    _, head = run.run()
+    field, side = run.head, SETTINGS.occupancy_side
+    kept = torch.zeros(side**3, dtype=torch.bool)
+    codes = torch.arange(side**3)
+    kept[codes] = (head.occupancy[codes // 8] >> (codes % 8) & 1).bool()
+    low = torch.tensor(field.low_cm)
+    heavy = 0
+    for frame in range(FRAMES):
+        left, top, right, bottom = pixels_of_box(field.box, CAMERA, run.poses[frame])
+        rays = rays_through(pixel_grid(left, top, right, bottom), CAMERA, run.poses[frame])
+        samples = field.march(*rays)
+        with torch.no_grad():
+            sigma, colour = field.shade(samples.positions, field.frame_state(run.condition[frame]))
+        weights = ops.composite_rays(sigma, colour, samples.t, samples.lengths, samples.offsets).weights
+        carries = weights > SETTINGS.occupancy_threshold
+        cells = ((samples.positions[carries] - low) / field.side_cm * side).long().clamp(0, side - 1)
+        assert kept[morton_code(cells)].all()
+        heavy += int(carries.sum())
+    assert heavy > 1000
+    assert 0 < kept.float().mean() < run.cells.allowed.float().mean()
 
 
 def test_a_saved_head_draws_the_same(scene: tuple) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from avatarfit.avatarfile import OLDEST, VERSION, read_avatar, write_avatar
 from avatarfit.contracts import FileFormatError
@@ -54,7 +56,7 @@ def test_a_gaussian_avatar_of_the_version_before_is_read(hashgrid_avatar: Avatar
     path = tmp_path / "old.avatar"
     replace(hashgrid_avatar, field=None).save(path)
     header, tensors = read_avatar(path)
-    write_avatar(path, header | {"version": OLDEST}, tensors)
+    save_file(tensors, path, metadata={"avatarfit": json.dumps(header | {"version": OLDEST})})
     assert read_avatar(path)[0]["version"] == OLDEST
     assert Avatar.load(path).field is None
 

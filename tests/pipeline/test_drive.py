@@ -92,6 +92,7 @@ def scene(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
     write_wav(tmp_path / "speech.wav", AudioClip(samples, 22050))
     return SimpleNamespace(
         gaussians=None, field=None, driver=SimpleNamespace(feature_name=feature_name(LOG_MEL)), rig=None, made={},
+        file_sha256="ab" * 32, consent=None,
         frame_rate_hz=30000 / 1001,
         camera=Camera(WIDTH, HEIGHT, 80.0, 16.0, 24.0), plate=np.full((HEIGHT, WIDTH, 3), 200, np.uint8),
     )  # fmt: skip
@@ -152,6 +153,37 @@ def test_a_failure_leaves_no_file(scene: SimpleNamespace, tmp_path: Path, monkey
     with pytest.raises(RuntimeError, match="the renderer broke"):
         run(scene, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["speech.wav"]
+
+
+def test_a_stopped_run_goes_on_where_it_was(
+    scene: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speech, options = tmp_path / "speech.wav", OutputOptions("png", resume=True)
+    drive_avatar(scene, speech, tmp_path / "once", output_options=options)
+    monkeypatch.setattr(LevelRenderer, "fails_at", 20)
+    with pytest.raises(RuntimeError, match="the renderer broke"):
+        drive_avatar(scene, speech, tmp_path / "twice", output_options=options)
+    assert not (tmp_path / "twice").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr("avatarfit.driving.DriverStream", StillStream)
+    monkeypatch.setattr("avatarfit.rendering.gaussian_renderer.GaussianRenderer", LevelRenderer)
+    drawn: list[int] = []
+    plain = LevelRenderer.render_over
+
+    def watched(self: LevelRenderer, motion: Motion, index: int, background: np.ndarray) -> np.ndarray:
+        drawn.append(index)
+        return plain(self, motion, index, background)
+
+    monkeypatch.setattr(LevelRenderer, "render_over", watched)
+    with pytest.raises(InputError, match=r"was another: .*seed 0 not 1"):
+        drive_avatar(scene, speech, tmp_path / "twice", output_options=options, seed=1)
+    drive_avatar(scene, speech, tmp_path / "twice", output_options=options)
+    # The first is drawn once more, since looks are measured on it.
+    assert len(drawn) == 1 + 21
+    names = sorted(path.name for path in (tmp_path / "once").glob("*.png"))
+    assert len(names) == 41
+    for name in names:
+        assert (tmp_path / "twice" / name).read_bytes() == (tmp_path / "once" / name).read_bytes()
 
 
 def test_what_cannot_be_written_is_refused_first(scene: SimpleNamespace, tmp_path: Path) -> None:
