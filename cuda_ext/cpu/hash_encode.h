@@ -68,8 +68,19 @@ INLINE void find_block(const af_level *level, float coordinates[3][GRID_CHUNK], 
     else if ((grid)->dimensions == 2) function(__VA_ARGS__, 2, f_);             \
     else if (f_ == 2) function(__VA_ARGS__, 3, 2);                              \
     else if (f_ == 1) function(__VA_ARGS__, 3, 1);                              \
+    else if (f_ == AF_ATTRIBUTES) function(__VA_ARGS__, 3, AF_ATTRIBUTES);      \
     else function(__VA_ARGS__, 3, f_);                                          \
   } while (0)
+
+/* Features are taken four at a time; what is left over goes one by one. */
+#define GRID_FOURS (AF_GRID_FEATURES_MAX / 4)
+
+INLINE v4 load4(const float *at) {
+  v4 four;
+  memcpy(&four, at, sizeof four);
+  return four;
+}
+INLINE void store4(float *at, v4 four) { memcpy(at, &four, sizeof four); }
 
 typedef double d2 __attribute__((vector_size(16)));
 
@@ -102,13 +113,22 @@ INLINE void encode_block(const grid_block *b, const float *table, int count, flo
     }
     return;
   }
-  for (int p = 0; p < count; p++)
-    for (int f = 0; f < features; f++) {
-      float sum = 0;
-      for (int c = 0; c < 1 << dimensions; c++)
-        sum += b->weight[c][p] * table[(size_t)b->row[c][p] * features + f];
-      out[p * stride + f] = sum;
+  for (int p = 0; p < count; p++) {
+    v4 sums[GRID_FOURS] = {{0}};
+    float rest[3] = {0, 0, 0};
+    for (int c = 0; c < 1 << dimensions; c++) {
+      const float *row = table + (size_t)b->row[c][p] * features;
+      float w = b->weight[c][p];
+#pragma GCC unroll 4
+      for (int k = 0; k < features / 4; k++) sums[k] += w * load4(row + 4 * k);
+#pragma GCC unroll 4
+      for (int r = 0; r < features % 4; r++) rest[r] += w * row[features / 4 * 4 + r];
     }
+#pragma GCC unroll 4
+    for (int k = 0; k < features / 4; k++) store4(out + p * stride + 4 * k, sums[k]);
+#pragma GCC unroll 4
+    for (int r = 0; r < features % 4; r++) out[p * stride + features / 4 * 4 + r] = rest[r];
+  }
 }
 
 INLINE void encode_points(const encode_job *job, int64_t from, int64_t to, int dimensions, int features) {
@@ -162,7 +182,10 @@ INLINE void add_block(const grid_block *b, const float *grad, int64_t stride, in
         v4 sum = one_pair(to) + w * one_pair(g);
         memcpy(to, &sum, 8);
       } else {
-        for (int f = 0; f < features; f++) to[f] += w * g[f];
+#pragma GCC unroll 4
+        for (int k = 0; k < features / 4; k++) store4(to + 4 * k, load4(to + 4 * k) + w * load4(g + 4 * k));
+#pragma GCC unroll 4
+        for (int f = features / 4 * 4; f < features; f++) to[f] += w * g[f];
       }
     }
   }
@@ -206,10 +229,16 @@ INLINE void slope_block(const grid_block *b, const float *table, const float *gr
   for (int p = 0; p < GRID_BLOCK; p++)
 #pragma GCC unroll 8
     for (int c = 0; c < 1 << dimensions; c++) {
+      const float *g = grad + p * stride, *row = table + (size_t)b->row[c][p] * features;
+      v4 sums = {0, 0, 0, 0};
       float sum = 0;
-      if (p < count)
-        for (int f = 0; f < features; f++) sum += grad[p * stride + f] * table[(size_t)b->row[c][p] * features + f];
-      dot[c][p] = sum;
+      if (p < count) {
+#pragma GCC unroll 4
+        for (int k = 0; k < features / 4; k++) sums += load4(g + 4 * k) * load4(row + 4 * k);
+#pragma GCC unroll 4
+        for (int f = features / 4 * 4; f < features; f++) sum += g[f] * row[f];
+      }
+      dot[c][p] = sum + ((sums[0] + sums[2]) + (sums[1] + sums[3]));
     }
   for (int p = 0; p < GRID_BLOCK; p++) {
     float fraction[3] = {b->fraction[0][p], b->fraction[1][p], b->fraction[2][p]};

@@ -23,6 +23,8 @@ GRIDS = [
     (HashGrid.of(3, [2, 3, 5, 7], 6), 1),
     (HashGrid.of(3, [9, 2], 3), 4),
     (HashGrid.of(3, [4] * 32, 5), 3),
+    (HashGrid.of(3, [12], 12), 14),
+    (HashGrid.of(2, [12, 20], 8), 16),
 ]
 BACKENDS = ["reference", "cpu"]
 
