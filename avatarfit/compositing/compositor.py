@@ -30,7 +30,6 @@ class Compositor:
 
     def __init__(self, *layers: Layer) -> None:
         self.layers = layers
-        self._scratch: np.ndarray | None = None
 
     @property
     def only_backdrop(self) -> Picture | None:
@@ -53,7 +52,8 @@ class Compositor:
         for layer in self.layers:
             layer.apply(shot)
         if shot.behind is None:
-            return shot.rgba
+            # No colour is brighter than its alpha, whatever a layer made of it.
+            return np.minimum(shot.rgba, shot.rgba[..., 3:], out=shot.rgba) if self.layers else shot.rgba
         if shot.behind.shape[:2] != rgba.shape[:2]:
             raise ValueError(
                 f"the background came as {list(shot.behind.shape)} behind a picture of {list(rgba.shape)}; "
@@ -61,29 +61,26 @@ class Compositor:
             )
         return self._merged(shot.rgba, shot.behind)
 
-    def _merged(self, rgba: np.ndarray, behind: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def _merged(rgba: np.ndarray, behind: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3]: over, in the rectangle that holds the person."""
         import cv2
 
         picture = behind.copy()
-        alpha = cv2.extractChannel(rgba, 3)
-        part = occupied(alpha)
+        # In bytes: at a soft edge two roundings add up to one level at most, elsewhere there is none.
+        front = cv2.convertScaleAbs(rgba, alpha=255.0)
+        part = occupied(cv2.extractChannel(front, 3))
         if part is None:
             return picture
-        rows, columns = part
-        shape = (rows.stop - rows.start, columns.stop - columns.start, 3)
-        if self._scratch is None or self._scratch.shape != shape:
-            self._scratch = np.empty(shape, np.float32)
-        clear = cv2.cvtColor(1 - alpha[rows, columns], cv2.COLOR_GRAY2RGB)
-        cv2.multiply(clear, behind[rows, columns], self._scratch, dtype=cv2.CV_32F)
-        front = cv2.cvtColor(rgba[rows, columns], cv2.COLOR_RGBA2RGB)
-        # OpenCV rounds to nearest and saturates on the way to bytes.
-        picture[rows, columns] = cv2.addWeighted(front, 255.0, self._scratch, 1.0, 0.0, dtype=cv2.CV_8U)
+        front = front[part]
+        clear = cv2.cvtColor(255 - cv2.extractChannel(front, 3), cv2.COLOR_GRAY2RGB)
+        shining = cv2.multiply(clear, behind[part], scale=1 / 255)
+        picture[part] = cv2.add(shining, cv2.cvtColor(front, cv2.COLOR_RGBA2RGB))
         return picture
 
 
 def occupied(alpha: np.ndarray) -> tuple[slice, slice] | None:
-    """Rows and columns of the smallest rectangle outside which float32 [H, W] is zero; None where it is all zero."""
+    """Rows and columns of the smallest rectangle outside which uint8 [H, W] is zero; None where it is all zero."""
     import cv2
 
     down = np.flatnonzero(cv2.reduce(alpha, 1, cv2.REDUCE_MAX)[:, 0] > 0)

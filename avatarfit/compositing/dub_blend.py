@@ -9,7 +9,7 @@ _ODD_LEVELS = 18.0
 _SHARE = 4
 """Light varies slowly: it is measured at a quarter of the size where the pictures are large enough."""
 _LEAST = 1e-3
-_UNSEEN_LEVELS, _SEEN_LEVELS = 2.0, 9.0
+_UNSEEN_LEVELS, _SEEN_LEVELS = 3.0, 12.0
 """Differences of less are none to the eye; from the larger on a pixel is wholly drawn anew."""
 
 

@@ -13,6 +13,7 @@ _DARKEST = 0.1
 _MOST_GAIN = 1.6
 _FOLLOW_SECONDS = 1.0
 _WRAP_CELL = 8
+_LEAST_WRAP = 1 / 512
 _TILES = 3
 _LUMA_MARGIN = 64
 
@@ -54,8 +55,7 @@ class ColourMatch:
         self._behind, self._seconds = kept * self._behind + (1 - kept) * self._mean, shot.seconds
         ratio = (self._behind + _DARKEST) / (self._person + _DARKEST)
         gain = np.clip(ratio**self._strength, 1 / _MOST_GAIN, _MOST_GAIN)
-        shot.rgba *= np.array([*gain, 1.0], np.float32)
-        np.minimum(shot.rgba[..., :3], shot.rgba[..., 3:], out=shot.rgba[..., :3])
+        cv2.transform(shot.rgba, np.diag([*gain, 1.0]).astype(np.float32), shot.rgba)
 
 
 class LightWrap:
@@ -74,7 +74,7 @@ class LightWrap:
     def __init__(self, strength: float, width: float = 0.015) -> None:
         self._strength, self._width = strength, width
         self._seen: np.ndarray | None = None
-        self._light = np.zeros((1, 1, 4), np.float32)
+        self._light: list[np.ndarray] = []
 
     def apply(self, shot: Shot) -> None:
         """See `Layer`."""
@@ -90,24 +90,22 @@ class LightWrap:
             self._seen = shot.behind
             small = cv2.resize(shot.behind, size, interpolation=cv2.INTER_AREA).astype(np.float32)
             small = cv2.GaussianBlur(small, (0, 0), 2 * sigma) / 255
-            self._light = np.dstack([small, np.ones(small.shape[:2], np.float32)])
+            light = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+            self._light = [np.ascontiguousarray(c).reshape(-1) for c in cv2.split(light)]
         alpha = cv2.resize(cv2.extractChannel(shot.rgba, 3), size, interpolation=cv2.INTER_AREA)
         clear = cv2.GaussianBlur(1 - alpha, (0, 0), sigma)
         # Half of it is clear right at the edge.
         share = self._strength * np.clip(2 * clear * alpha, 0, 1)
-        share[share < 1 / 512] = 0
-        rows, columns = np.nonzero(cv2.dilate((share > 0).astype(np.uint8), np.ones((3, 3), np.uint8)))
-        if not len(rows):
-            return
-        top, bottom = int(rows.min()), int(rows.max()) + 1
-        left, right = int(columns.min()), int(columns.max()) + 1
-        full = (slice(top * cell, min(bottom * cell, height)), slice(left * cell, min(right * cell, width)))
-        place = full[1].stop - full[1].start, full[0].stop - full[0].start
-        wrap = cv2.resize(share[top:bottom, left:right], place, interpolation=cv2.INTER_LINEAR)
-        light = cv2.resize(self._light[top:bottom, left:right], place, interpolation=cv2.INTER_LINEAR)
-        part = shot.rgba[full]
-        # a (c + w (b - c)) in premultiplied terms; the fourth channel, a (1 + w (1 - 1)), stays.
-        shot.rgba[full] += (light * part[..., 3:] - part) * wrap[..., None]
+        share[share < _LEAST_WRAP] = 0
+        wrap = cv2.resize(share, (width, height), interpolation=cv2.INTER_LINEAR).reshape(-1)
+        pixels = np.flatnonzero(wrap > _LEAST_WRAP)
+        # a (c + w (b - c)) in premultiplied terms
+        flat, wrap = shot.rgba.reshape(-1, 4), wrap[pixels]
+        edge = np.take(flat, pixels, axis=0)
+        for channel, light in enumerate(self._light):
+            colour = edge[:, channel]
+            colour += wrap * (light[pixels] * edge[:, 3] - colour)
+        flat[pixels] = edge
 
 
 class Grain:

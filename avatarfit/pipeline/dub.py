@@ -24,6 +24,7 @@ from avatarfit.pipeline.drive import driving_sound
 from avatarfit.pipeline.dub_footage import Footage, captured
 from avatarfit.pipeline.dub_frames import dubbed_frames
 from avatarfit.pipeline.dub_sound import cut_to, driven_mouth, mouth_at, own_sound
+from avatarfit.pipeline.dub_torso import settled
 from avatarfit.pipeline.origin import check_consent, sealer_for
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def dub_video(
     encoder = None if motion is not None else encoder_of(avatar.driver.feature_name, features)
     work = Path(work_dir) if work_dir is not None else output.with_suffix(".work")
     footage = Footage.of(avatar, captured(avatar, video, work, on_event))
-    for text in _told(footage, heard):
+    footage, clothes = settled(avatar, footage, backend)
+    for text in (*_told(footage, heard), *([clothes] if clothes else [])):
         on_event(Note(_STAGE, text))
     if motion is not None:
         mouth = mouth_at(motion, footage.pts_seconds)

@@ -46,6 +46,7 @@ class Footage:
         camera: with which it is then drawn, of the source's whole upright picture.
         landmarks_cm: float32 [N, 478, 3] in the avatar's head frame.
         identity: distance from the avatar's person, eye distances (`rigid_distance`).
+        own_clip: the avatar was fitted from this very capture.
     """
 
     clip: ClipFolder
@@ -58,6 +59,7 @@ class Footage:
     camera: Camera
     landmarks_cm: np.ndarray
     identity: float
+    own_clip: bool
 
     def __len__(self) -> int:
         return len(self.pts_seconds)
@@ -93,7 +95,10 @@ class Footage:
                 f"no picture of {clip.source.name} can be dubbed, for {max(set(reasons), key=list(reasons).count)}",
                 "footage in which the person faces the camera about as in the avatar's clip", "choose other footage",
             )  # fmt: skip
-        return Footage(clip, pts, row, left, tuple(reasons.tolist()), cuts, placed, camera, landmarks[row], identity)
+        return Footage(
+            clip, pts, row, left, tuple(reasons.tolist()), cuts, placed, camera, landmarks[row], identity,
+            _is_own_clip(avatar, clip),
+        )  # fmt: skip
 
     def stretches(self) -> list[range]:
         """Pictures that follow each other in one shot and are all dubbed."""
@@ -220,7 +225,7 @@ def _as_the_avatar(avatar: Avatar, clip: ClipFolder) -> tuple[Motion, Camera, np
         int(whole["width_px"]), int(whole["height_px"]), working.focal_px / float(scale.mean()),
         working.center_x_px / scale[0] + view.x_px, working.center_y_px / scale[1] + view.y_px,
     )  # fmt: skip
-    if all(np.array_equal(value, clip.rig().to_tensors()[name]) for name, value in avatar.rig.to_tensors().items()):
+    if _is_own_clip(avatar, clip):
         return measured_motion(avatar, clip), source, np.asarray(clip.landmarks_cm)
     from scipy.spatial.transform import Rotation
 
@@ -254,6 +259,11 @@ def _as_the_avatar(avatar: Avatar, clip: ClipFolder) -> tuple[Motion, Camera, np
         Motion(measured.pts_seconds, avatar.rig.encode(landmarks), head, TorsoMotion(torso, shape)), camera,
         landmarks.astype(np.float32),
     )  # fmt: skip
+
+
+def _is_own_clip(avatar: Avatar, clip: ClipFolder) -> bool:
+    theirs = clip.rig().to_tensors()
+    return all(np.array_equal(value, theirs[name]) for name, value in avatar.rig.to_tensors().items())
 
 
 def _onto(points: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:

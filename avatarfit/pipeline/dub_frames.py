@@ -25,7 +25,7 @@ _EASE_SECONDS = 0.16
 _PIECE = 100
 _SPREAD_CM = 0.5
 """Over which the footage's light is measured."""
-_REACH_CM = 0.25
+_REACH_CM = 0.15
 """So far the footage's jaw may lie from where the avatar has it."""
 _SAME_SECONDS = 1e-3
 
@@ -64,6 +64,8 @@ def dubbed_frames(
         InputError: the footage is gone or was changed.
     """
     asked = range(len(footage)) if part is None else part
+    if not asked:
+        return
     own = footage.motion
     new = replace(own, face=replace(own.face, mouth=eased(own.face.mouth, mouth, footage)))
     poses = own.head.matrices()

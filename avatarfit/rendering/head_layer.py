@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from avatarfit.model.gaussian_avatar import GaussianAvatar
 
 WHOLE_NECK = (0.12, 0.4)
-"""Bounds of the skinning weight between which a Gaussian passes from torso to head: the neck down to the collar, without
-what of a tie or collar looks like skin."""
+"""Bounds of the skinning weight between which a Gaussian passes from torso to head: the neck down to the collar, but
+for what of a tie or a collar looks like skin."""
 UPPER_NECK = (0.15, 0.6)
 """The neck fades out on the way down, so that it passes softly into another picture's neck."""
 _COLOUR = slice(11, 14)

@@ -52,7 +52,7 @@ class Scene:
         driver = SimpleNamespace(habits=habits, mouth_rest=np.zeros_like(self.mouths[0][0]), feature_name="")
         return SimpleNamespace(
             rig=self.rig, driver=driver, camera=take.camera, made={"landmarks": NETWORK}, gaussians=self, field=None,
-            torso_modes=TorsoModes.none(),
+            torso_modes=TorsoModes.none(), file_sha256="0" * 64, consent=None,
         )  # fmt: skip
 
     def new_motion(self) -> Motion:

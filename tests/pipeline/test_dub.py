@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from avatarfit.capture import ClipFolder
-from avatarfit.contracts import AudioClip, FaceError, HeadPose, InputError, SoundError
+from avatarfit.contracts import AudioClip, Camera, FaceError, HeadPose, InputError, SoundError
 from avatarfit.contracts.events import Event, Note
 from avatarfit.media import probe, read_audio, read_video, write_wav
 from avatarfit.output import OutputOptions
 from avatarfit.pipeline.dub import check_dub, dub_video, left_stretches, shown_at
 from avatarfit.pipeline.dub_footage import ASKEW, MOMENT, NOT_SEEN, Footage, captured
 from avatarfit.pipeline.dub_frames import DubbedFrame, dubbed_frames, eased
+from avatarfit.pipeline.dub_torso import _aligned, _normalised
 from tests.pipeline.dub_scene import COUNT, RATE, SIZE, Scene, TruthRenderer, make_scene, write_folder
 
 
@@ -161,6 +162,26 @@ def test_other_footage_is_seen_through_a_camera_that_projects_alike(scene: Scene
     assert np.sqrt(np.square(apart).mean()) < 0.25
     rest = np.median(footage.motion.head.translation_cm, axis=0)
     assert np.allclose(rest, np.median(avatar.driver.habits.translation_cm, axis=0), atol=0.2)
+
+
+def test_clothes_are_matched_by_what_moves_them_onto_each_other() -> None:
+    import cv2
+
+    random = np.random.default_rng(5)
+    cloth = cv2.GaussianBlur(random.uniform(0, 255, (240, 240, 3)).astype(np.float32), (0, 0), 3)
+    cloth = np.clip((cloth - cloth.mean()) * 8 + 120, 0, 255)
+    camera = Camera(240, 240, 500.0, 120.0, 110.0)
+    settle = np.array([[1.02, 0.01, 0.012], [-0.02, 0.98, -0.016]])
+    lens = np.array([[500.0, 0, 119.5], [0, 500.0, 109.5], [0, 0, 1]])
+    pixels = (lens @ np.vstack([settle, [0, 0, 1]]) @ np.linalg.inv(lens))[:2]
+    moved = cv2.warpAffine(cloth, pixels, (240, 240))
+    where = np.zeros((240, 240), bool)
+    where[80:220, 30:210] = True
+    found = _aligned(moved.astype(np.uint8), cloth / 255, where)
+    assert found is not None
+    assert np.abs(_normalised(found, camera) - settle).max() < 2e-3
+    noise = random.uniform(0, 255, (240, 240, 3))
+    assert _aligned(moved.astype(np.uint8), noise / 255, where) is None
 
 
 def test_somebody_else_is_refused(scene: Scene, folder: Path) -> None:
