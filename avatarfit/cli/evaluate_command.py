@@ -43,6 +43,8 @@ class Evaluate:
     """The weights of SyncNet (syncnet_v2.model), for Sync-C and Sync-D."""
     features: MaybeText = None
     """What the avatar's driver hears, if it is a network: its folder or its name on the hub, as fit was told."""
+    poses_from: MaybePath = None
+    """Another clip folder, or a motion file, whose head poses the neck is judged in, too."""
 
     def run(self) -> int:
         """Evaluate; the exit code."""
@@ -63,12 +65,19 @@ class Evaluate:
         from avatarfit.model.avatar import Avatar
         from avatarfit.pipeline.listeners import Listeners
 
+        if self.poses_from is not None:
+            from avatarfit.pipeline.motion_files import check_motion_file
+
+            check_motion_file(self.poses_from)
+        from avatarfit.pipeline.seams import FRAMES, neck_seams
+
         avatar = Avatar.load(self.avatar)
         clip = ClipFolder.open(self.clip)
         with Listeners() as on_event:
             result = evaluate_avatar(
                 avatar, clip, frames_limit=self.frames, pictures_dir=self.pictures, report_dir=self.report,
                 split=self.split, syncnet=self.syncnet, features=self.features, on_event=on_event,
+                seams=lambda: neck_seams(avatar, clip, self.poses_from, min(self.frames or FRAMES, FRAMES)),
             )  # fmt: skip
         if self.json is not None:
             import json

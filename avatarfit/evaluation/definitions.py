@@ -127,6 +127,13 @@ DEFINITIONS: dict[str, Definition] = {
         "face's size to both sides; above 1 the render draws an edge, below 1 it is smoother than the person",
         "", _ONE,
     ),
+    "neck_seams": Definition(
+        "the neck seam with the clip's own torso under the head (source) on held-out frames, and in head poses of "
+        "another clip, with the torso of the model and of the clip: there no true frame exists, so the squared "
+        "gradient for each pixel of the render's band is held against the median of the frames within half a second "
+        "of the clip's frame whose pose is nearest",
+        "", _ONE,
+    ),
     "pose_jitter": Definition(
         "how far the rigid skin's motion from frame to frame in the pictures is from what the measured head pose "
         "predicts: root mean square over pairs of the median feature's difference "
@@ -226,8 +233,8 @@ def unit(name: str) -> str:
 
 
 SECTIONS = (
-    "composites", "train", "baseline_mean", "baseline_nearest", "found_landmarks", "neck_seam", "pose_jitter",
-    "temporal_flicker", "silence_leakage", "lip_sound_offset", "driven", "latency", "sync",
+    "composites", "train", "baseline_mean", "baseline_nearest", "found_landmarks", "neck_seam", "neck_seams",
+    "pose_jitter", "temporal_flicker", "silence_leakage", "lip_sound_offset", "driven", "latency", "sync",
 )  # fmt: skip
 """The parts of an evaluation that hold figures."""
 

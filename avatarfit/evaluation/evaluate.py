@@ -84,6 +84,7 @@ def evaluate_avatar(
     syncnet: str | Path | None = None,
     pictures_only: bool = False,
     features: str | None = None,
+    seams: Callable[[], dict[str, Any]] | None = None,
     backend: str = "auto",
     on_event: Listener = silent,
 ) -> dict[str, Any]:
@@ -103,6 +104,7 @@ def evaluate_avatar(
         syncnet: weights of SyncNet, for Sync-C and Sync-D; None leaves them out.
         pictures_only: leave out all that is tracked, heard or driven.
         features: what the driver hears, if it is a network: the checkpoint's folder or name.
+        seams: measures `neck_seams` (avatarfit.pipeline.seams); None leaves them out.
         backend: of the renderer.
 
     Returns:
@@ -162,6 +164,8 @@ def evaluate_avatar(
         moving = motion_pass.finish() if job.consecutive else MotionFigures({}, {}, [])
     job.notes.extend(moving.notes)
     driven = _driven(job, sound) if job.consecutive and sound is not None else {}
+    if seams is not None and job.consecutive:
+        driven = {**driven, "neck_seams": seams()}
     result = _result(job, moving, driven)
     for note in result["notes"]:
         on_event(Note(STAGE, note))

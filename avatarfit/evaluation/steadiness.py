@@ -52,12 +52,16 @@ def neck_seam(truth: np.ndarray, render: np.ndarray, band: np.ndarray) -> float:
     Returns:
         NaN where the band has fewer than 20 pixels, or nothing of the truth is seen to change in it.
     """
-    energies = []
-    for rgb in (truth, render):
-        down, across = np.gradient(luma(rgb))
-        energies.append(float((down**2 + across**2)[band].sum(dtype=np.float64)))
-    enough = band.sum() >= _FEWEST_SEAM_PX and energies[0] > 1e-6
-    return energies[1] / energies[0] if enough else float("nan")
+    before, after = seam_density(truth, band), seam_density(render, band)
+    return after / before if before > 1e-6 else float("nan")
+
+
+def seam_density(rgb: np.ndarray, band: np.ndarray) -> float:
+    """Gradient energy of uint8 [H, W, 3] for each pixel of the band [H, W]; NaN where it has fewer than 20 pixels."""
+    if band.sum() < _FEWEST_SEAM_PX:
+        return float("nan")
+    down, across = np.gradient(luma(rgb))
+    return float((down**2 + across**2)[band].mean(dtype=np.float64))
 
 
 class PoseJitter:

@@ -73,7 +73,7 @@ class OutputFormat:
         """Where the pictures called `track` go: "picture", or "key" and "fill"."""
         if track == "picture":
             return self.path
-        if self.picture_kind is not None and not self.path.suffix:
+        if self.picture_kind is not None and self.path.suffix.lower() != f".{self.picture_kind}":
             return self.path.with_name(f"{self.path.name}.{track}")
         return self.path.with_name(f"{self.path.stem}.{track}{self.path.suffix}")
 

@@ -26,15 +26,16 @@ if TYPE_CHECKING:
     from avatarfit.output.provenance import Sealer
 
 _QUEUED = 8
+_QUEUED_BYTES = 2**28
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Sink:
     """A context manager that takes pictures and makes the output of them; made by `open_sink`.
 
-    Pictures are coded on a thread of their own; at most eight wait, then `write` blocks. Until the end everything lies
-    in `PATH.part/` beside the output. Leaving cleanly puts the whole output into its place; after an error what is
-    whole of it stays there for a run that resumes.
+    Pictures are coded on a thread of their own; at most eight wait, of large ones fewer, then `write` blocks. Until the
+    end everything lies in `PATH.part/` beside the output. Leaving cleanly puts the whole output into its place; after
+    an error what is whole of it stays there for a run that resumes.
 
     Attributes:
         takes_alpha: whether `write` takes float RGBA.
@@ -65,7 +66,9 @@ class Sink:
         self._names = ("fill", "key") if options.key_fill else ("picture",)
         self.paths = tuple(form.track_path(name) for name in self._names)
         self._tracks: list[FilmTrack | SequenceTrack] = []
-        self._queue: queue.Queue[np.ndarray | None] = queue.Queue(_QUEUED)
+        size_bytes = width_px * height_px * (16 if self.takes_alpha else 3)
+        waiting = min(max(_QUEUED_BYTES // size_bytes, 2), _QUEUED)
+        self._queue: queue.Queue[np.ndarray | None] = queue.Queue(waiting)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._code, name="output", daemon=True)
 

@@ -15,20 +15,26 @@ def straight(rgba: np.ndarray, spread: bool = False) -> np.ndarray:
         spread: give clear pixels the mean colour of what is near them instead, so that a lossy coding does not bleed
             black into edges.
     """
-    alpha = rgba[..., 3:]
-    result = np.empty_like(rgba)
-    result[..., 3:] = alpha
-    np.divide(rgba[..., :3], alpha, out=result[..., :3], where=alpha > _CLEAR)
-    clear = alpha[..., 0] <= _CLEAR
-    result[clear, :3] = 0
-    if spread and clear.any() and not clear.all():
-        import cv2
-
-        near = cv2.blur(rgba, (17, 17))
-        weight = near[..., 3:]
-        filled = np.divide(near[..., :3], weight, out=np.zeros_like(near[..., :3]), where=weight > 1e-6)
-        result[clear, :3] = filled[clear]
+    alpha = rgba[..., 3]
+    clear = alpha <= _CLEAR
+    share = np.where(clear, np.float32(0), 1 / np.maximum(alpha, np.float32(_CLEAR)))
+    result = rgba * share[..., None]
+    if spread and clear.any():
+        np.copyto(result[..., :3], _nearby_colours(rgba), where=clear[..., None])
+    result[..., 3] = alpha
     return np.clip(result, 0, 1, out=result)
+
+
+def _nearby_colours(rgba: np.ndarray) -> np.ndarray:
+    """float32 [H, W, 3]: the mean straight colour within about ten pixels; black where all of them are clear."""
+    import cv2
+
+    height, width = rgba.shape[:2]
+    small = cv2.resize(rgba, (-(-width // 4), -(-height // 4)), interpolation=cv2.INTER_AREA)
+    near = cv2.blur(small, (5, 5))
+    weight = near[..., 3:]
+    colours = np.divide(near[..., :3], weight, out=np.zeros_like(near[..., :3]), where=weight > 1e-6)
+    return np.asarray(cv2.resize(colours, (width, height), interpolation=cv2.INTER_NEAREST))
 
 
 def coded(picture: np.ndarray, bits: int) -> np.ndarray:
