@@ -8,12 +8,15 @@ rays of a 256 x 256 picture with about 8 samples each. Stages are what `Hashgrid
 torch on one thread. The bound counts each stage's operations and the bytes that must be moved, over a matrix product's
 and a copy's speed in the same run: what is moved between stages lies in caches in part, so a stage may beat it.
 `step` is the forward and backward pass of a patch of rays, as fitting makes it, without loss and optimiser.
+`processor_ms` is the least time of this process on the processors, all threads together: what a busy machine tells of
+a frame with one thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -168,19 +171,27 @@ def work(head: HashgridHead, counts: dict[str, int]) -> dict[str, tuple[float, f
     return {name: (1e-9 * flops[name], 4e-9 * numbers[name]) for name in flops}
 
 
-def measure(frame: Frame, patch: tuple[Tensor, Tensor], repeats: int) -> tuple[dict[str, float], dict[str, int]]:
-    """Median milliseconds of each stage, of the frame and of a training step; and the counts."""
+def measure(
+    frame: Frame, patch: tuple[Tensor, Tensor], repeats: int
+) -> tuple[dict[str, float], dict[str, float], dict[str, int]]:
+    """Median milliseconds of each stage, of the frame and of a training step; least ones on processors; the counts."""
     times: dict[str, list[float]] = {}
+    busy: dict[str, list[float]] = {"frame": [], "step": []}
     counts: dict[str, int] = {}
     for _ in range(repeats + 1):
         stages: dict[str, list[float]] = {}
+        before = time.process_time()
         with add_time(times, "frame"):
             counts = frame.draw(stages)
+        between = time.process_time()
         for name, values in stages.items():
             times.setdefault(name, []).append(sum(values))
         with add_time(times, "step"):
             counts["step_samples"] = frame.step(patch)
-    return {name: round(statistics.median(values[1:]), 3) for name, values in times.items()}, counts
+        busy["frame"].append(1e3 * (between - before))
+        busy["step"].append(1e3 * (time.process_time() - between))
+    medians = {name: round(statistics.median(values[1:]), 3) for name, values in times.items()}
+    return medians, {name: round(min(values[1:]), 3) for name, values in busy.items()}, counts
 
 
 def main() -> None:
@@ -203,7 +214,7 @@ def main() -> None:
         report["scenes"].append(entry)
         for count in threads:
             set_threads(count)
-            times, counts = measure(frame, patch, options.repeats)
+            times, busy, counts = measure(frame, patch, options.repeats)
             entry["scene"] |= counts
             stages = work(frame.head, counts)
             bounds = {name: ceilings[count].bound_ms(*stage) for name, stage in stages.items()}
@@ -213,6 +224,7 @@ def main() -> None:
                     "isa": native.isa(),
                     "threads": count,
                     "ms": times,
+                    "processor_ms": busy,
                     "frames_per_s": round(1e3 / times["frame"], 1),
                     "bound_ms": {name: round(ms, 3) for name, ms in bounds.items()},
                     "frame_bound_ms": round(sum(bounds.values()), 3),

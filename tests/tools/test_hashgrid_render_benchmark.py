@@ -42,6 +42,7 @@ def test_it_writes_every_figure(benchmark, monkeypatch, tmp_path):
         assert result["threads"] == threads
         assert result["ms"].keys() == STAGES | {"frame", "step"}
         assert result["bound_ms"].keys() == STAGES
+        assert result["processor_ms"].keys() == {"frame", "step"}
         assert result["frame_bound_ms"] == pytest.approx(sum(result["bound_ms"].values()), abs=0.01)
 
 
