@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from avatarfit.capture import ClipFolder
+from avatarfit.capture.source_view import SourceView
 from avatarfit.contracts import AudioClip, Camera, FaceError, HeadPose, InputError, SoundError
 from avatarfit.contracts.events import Event, Note
-from avatarfit.media import probe, read_audio, read_video, write_wav
+from avatarfit.media import VideoWriter, probe, read_audio, read_video, write_wav
 from avatarfit.output import OutputOptions
 from avatarfit.pipeline.dub import check_dub, dub_video, left_stretches, shown_at
 from avatarfit.pipeline.dub_footage import ASKEW, MOMENT, NOT_SEEN, Footage, captured
-from avatarfit.pipeline.dub_frames import DubbedFrame, dubbed_frames, eased
+from avatarfit.pipeline.dub_frames import DubbedFrame, _Background, dubbed_frames, eased
 from avatarfit.pipeline.dub_torso import _aligned, _normalised
 from tests.pipeline.dub_scene import COUNT, RATE, SIZE, Scene, TruthRenderer, make_scene, write_folder
 
@@ -102,6 +104,27 @@ def test_a_part_of_the_footage_comes_out_as_in_the_whole(scene: Scene, folder: P
     whole, part = dubbed(scene, folder), dubbed(scene, folder, part=range(7, 12))
     assert [f.index for f in part] == [7, 8, 9, 10, 11]
     assert all(np.array_equal(f.picture, whole[f.index].picture) for f in part)
+
+
+def test_behind_the_person_is_the_plate_and_beside_it_the_footage(tmp_path: Path) -> None:
+    """A part of a large picture, whose plate and alpha were measured at half the size in a crop of it."""
+    columns, rows = np.meshgrid(np.arange(60), np.arange(50))
+    plate = np.repeat((20 + 2 * columns + rows)[:, :, None], 3, axis=2).astype(np.uint8)
+    alpha = np.where(columns < 30, 255, 0).astype(np.uint8)
+    with VideoWriter(tmp_path / "person.mkv", 60, 50, RATE, codec="ffv1", pixel="gray8") as writer:
+        for _ in range(3):
+            writer.write(alpha)
+    clip = SimpleNamespace(
+        view=SourceView(40, 10, 120, 100, 60, 50), plate=lambda: plate, path=tmp_path, frame_rate_hz=RATE
+    )
+    behind = _Background(SimpleNamespace(clip=clip, row=np.array([0, 1, 2])))  # type: ignore[arg-type]
+    part = np.full((40, 70, 3), 200, np.uint8)
+    found = behind.at(1, part, (60, 30, 130, 70)).astype(float)
+    # Pixel (x, y) of the picture is at ((x + 0.5 - 40) / 2 - 0.5, (y + 0.5 - 10) / 2 - 0.5) of the plate.
+    x, y = (np.arange(60, 130) + 0.5 - 40) / 2 - 0.5, (np.arange(30, 70) + 0.5 - 10) / 2 - 0.5
+    exact = 20 + 2 * x[None, :] + y[:, None]
+    assert np.abs(found[:, :38, 0] - exact[:, :38]).max() <= 1
+    assert (found[:, 42:] == 200).all()
 
 
 def test_pictures_without_the_person_stay_and_are_told(scene: Scene, tmp_path: Path) -> None:
@@ -232,8 +255,6 @@ def test_what_cannot_be_dubbed_is_said_at_once(scene: Scene, folder: Path, tmp_p
     with pytest.raises(InputError, match="alpha was asked for; wanted an opaque film"):
         check_dub(folder, "new.wav", out, options=OutputOptions(alpha="straight"))
     short = tmp_path / "short.mkv"
-    from avatarfit.media import VideoWriter
-
     with VideoWriter(short, SIZE, SIZE, RATE, codec="ffv1") as writer:
         for picture in scene.films[0][:8]:
             writer.write(picture)
