@@ -14,9 +14,8 @@ from avatarfit.contracts import AudioClip
 from avatarfit.media import VideoWriter, write_wav
 
 COMMANDS = (
-    "fit", "drive", "evaluate", "compare", "convert", "fit-driver", "capture", "report", "export-clip", "import-clip",
-    "fetch",
-    "inspect", "demo", "doctor",
+    "fit", "drive", "dub", "evaluate", "compare", "convert", "fit-driver", "capture", "report", "export-clip",
+    "import-clip", "fetch", "inspect", "demo", "doctor",
 )  # fmt: skip
 
 
