@@ -84,13 +84,13 @@ def measure(layers: list[Layer], person: np.ndarray, frames: int) -> dict[str, f
 
 def whole_drive(avatar_path: Path, audio: Path, size: int) -> dict[str, Any]:
     """An avatar over an image into an MP4: speed from sound to file."""
+    import cv2
+
     from avatarfit.compositing import Background
     from avatarfit.compositing.framing import Framing
     from avatarfit.model.avatar import Avatar
     from avatarfit.pipeline.drive import drive_avatar
     from avatarfit.pipeline.picture import PictureSettings
-
-    import cv2
 
     # As smooth as a studio's wall: noise would measure the encoder.
     noise = np.random.default_rng(2).integers(0, 256, (size // 16, size // 16, 3), np.uint8)
