@@ -68,7 +68,8 @@ def fit(
         resume: go on from the checkpoint in the work folder.
         frame_rate_hz, face, landmarker, audio_offset: as `capture_clip` takes them; a clip folder has its own.
         split: which eleventh is held out: "last", or "blocks" spread over the clip (evaluation.split.split_into).
-        features: what the driver hears: "log-mel", or a HuBERT, wav2vec2 or Whisper checkpoint's folder or name.
+        features: what the driver hears: "built-in", "log-mel", or a HuBERT, wav2vec2 or Whisper checkpoint's folder or
+            name.
         driver_prior: a file of `fit_driver_prior`, with which the driver begins.
         consent: who agreed to be made speak, and to what; the avatar file keeps it.
 
