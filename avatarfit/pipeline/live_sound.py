@@ -102,6 +102,7 @@ class SpeechQueue:
         self._arrived: float | None = None
         self._ended, self._live = False, False
         self._dry_at: float | None = None
+        self._silence = np.zeros(0, np.float32)
         self._next_cut = 0.0
         self.flowing = False
         """Sound is being taken."""
@@ -118,6 +119,11 @@ class SpeechQueue:
     def room_seconds(self) -> float:
         """So much more may come."""
         return max(self._most - self.waiting_seconds, 0.0)
+
+    @property
+    def expects(self) -> bool:
+        """Sound flows, or waits to begin."""
+        return self.flowing or self._arrived is not None
 
     @property
     def empty(self) -> bool:
@@ -176,7 +182,9 @@ class SpeechQueue:
         """
         self.resumed = False
         if not self.flowing and not self._begins(at):
-            return np.zeros(count, np.float32), np.zeros(count * self._ratio, np.float32), 0
+            if len(self._silence) != count * self._ratio:
+                self._silence = np.zeros(count * self._ratio, np.float32)
+            return self._silence[:count], self._silence, 0
         if not self.flowing:
             self.flowing = True
             if self._dry_at is not None and at - self._dry_at < _UNDERRUN_SECONDS:
@@ -250,39 +258,50 @@ class SoundLine:
 
     def __init__(self, kept_seconds: float) -> None:
         self._most = round(kept_seconds * SOUND_HZ)
-        self._samples = np.zeros(0, np.float32)
+        self._buffer = np.zeros(2 * self._most, np.float32)
+        self._begin = self._end = 0
         self._first = 0
+
+    def __len__(self) -> int:
+        """Samples that lie here."""
+        return self._end - self._begin
 
     @property
     def head(self) -> int:
         """Where the next block will begin."""
-        return self._first + len(self._samples)
+        return self._first + len(self)
 
     def append(self, block: np.ndarray, sound: int, resumed: bool) -> None:
-        """The next block, of which the first `sound` samples are not silence."""
-        block = block.copy()
+        """The next block, shorter than what is kept, of which the first `sound` samples are not silence."""
+        if self._end + len(block) > len(self._buffer):
+            self._buffer[: len(self)] = self._buffer[self._begin : self._end].copy()
+            self._begin, self._end = 0, len(self)
+        here = self._buffer[self._end : self._end + len(block)]
+        here[:] = block
         edge = round(EDGE_SECONDS * SOUND_HZ)
         if resumed:
-            block[:edge] *= np.linspace(0, 1, len(block[:edge]), dtype=np.float32)
-        self._samples = np.concatenate([self._samples, block])
-        end = len(self._samples) - len(block) + sound
-        if sound < len(block) and end and abs(self._samples[end - 1]) > _AUDIBLE_EDGE:
-            self._ease_out(end)
-        if len(self._samples) > self._most:
-            gone = len(self._samples) - self._most
-            self._samples = self._samples[gone:].copy()
-            self._first += gone
+            here[:edge] *= np.linspace(0, 1, len(here[:edge]), dtype=np.float32)
+        ends = self._end + sound
+        self._end += len(block)
+        if sound < len(block) and ends > self._begin and abs(self._buffer[ends - 1]) > _AUDIBLE_EDGE:
+            self._ease_out(ends)
+        self._forget(len(self) - self._most)
 
-    def _ease_out(self, end: int) -> None:
-        edge = min(round(EDGE_SECONDS * SOUND_HZ), end)
-        self._samples[end - edge : end] *= np.linspace(1, 0, edge, dtype=np.float32)
+    def _forget(self, count: int) -> None:
+        if count > 0:
+            self._begin += count
+            self._first += count
+
+    def _ease_out(self, ends: int) -> None:
+        edge = min(round(EDGE_SECONDS * SOUND_HZ), ends - self._begin)
+        self._buffer[ends - edge : ends] *= np.linspace(1, 0, edge, dtype=np.float32)
 
     def silence_from(self, position: int, fade_seconds: float) -> None:
         """All from `position` on fades to silence."""
-        at = max(position - self._first, 0)
-        fade = self._samples[at : at + round(fade_seconds * SOUND_HZ)]
+        rest = self._buffer[self._begin + max(position - self._first, 0) : self._end]
+        fade = rest[: round(fade_seconds * SOUND_HZ)]
         fade *= 0.5 + 0.5 * np.cos(np.linspace(0, np.pi, len(fade), dtype=np.float32))
-        self._samples[at + len(fade) :] = 0
+        rest[len(fade) :] = 0
 
     def cut(self, begin: int, end: int) -> np.ndarray:
         """int16 [end - begin], `end` at most `head`; silence where nothing is kept. What lies before `end` is not asked
@@ -290,7 +309,7 @@ class SoundLine:
         out = np.zeros(end - begin, np.float32)
         low = max(begin, self._first)
         if end > low:
-            out[low - begin :] = self._samples[low - self._first : end - self._first]
-            self._samples = self._samples[end - self._first :].copy()
-            self._first = end
+            at = self._begin - self._first
+            out[low - begin :] = self._buffer[low + at : end + at]
+            self._forget(end - self._first)
         return np.clip(np.rint(out * 32768), -32768, 32767).astype(np.int16)

@@ -10,14 +10,17 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from avatarfit.contracts import FaceMotion, Motion
-from avatarfit.driving import Settings
-from avatarfit.pipeline.live_driver import Driver
 from avatarfit.pipeline.live_frame import SOUND_HZ, LiveFrame, LiveState, LiveStatistics, Moment, running
 from avatarfit.pipeline.live_sound import SoundLine, SpeechQueue, as_mono
+
+if TYPE_CHECKING:
+    from avatarfit.driving import Settings
+    from avatarfit.pipeline.live_driver import Driver
 
 STEP_SECONDS = 0.01
 MARGIN_SECONDS = 0.01
@@ -27,6 +30,7 @@ FADE_SECONDS = 0.02
 SLIP_SECONDS = 1.0
 """Whoever stood still so long goes on where the clock is, rather than catching up."""
 _KEPT_SECONDS = 3.0
+_SILENT_STEPS = 20
 _CLOSE_SECONDS = 0.1
 _OPEN_SECONDS = 0.12
 _RELEASE_SECONDS = 0.45
@@ -166,6 +170,18 @@ class LiveStages:
         with self._lock:
             return self.queue.empty and not self.queue.flowing and self._sample(self._next_frame) >= self._sound_end
 
+    @property
+    def line_seconds(self) -> float:
+        """So much sound lies here that has not left."""
+        with self._lock:
+            return len(self._line) / SOUND_HZ
+
+    def held(self) -> tuple[int, ...]:
+        """How many blocks, voices, moments, pictures and states lie here; each has its bound."""
+        with self._lock:
+            queues = self._to_drive, self._heard, self._moments, self._drawn, self._states
+            return tuple(len(queue) for queue in queues)
+
     def due(self, index: int) -> float:
         """The clock's time at which a frame should leave."""
         return self._origin + index / self.rate + self._delay
@@ -194,20 +210,26 @@ class LiveStages:
                 self.statistics.slips += 1
                 self.statistics.slip_seconds += behind
             count = int((now - self._origin) / STEP_SECONDS + 1e-6) + 1 - self._steps
-            for _ in range(count):
-                begins = not self.queue.flowing
-                heard, leaving, sound = self.queue.take(self._block, self._origin + self.head_seconds)
-                self._line.append(leaving, sound * (SOUND_HZ // self.driver.sample_rate_hz), self.queue.resumed)
-                if sound:
-                    self._sound_end = self._line.head
-                    if begins and self._muted is not None:
-                        early = max(self.head_seconds, self._muted.head_seconds) - _EARLY_SECONDS
-                        self._muted.until_seconds = min(self._muted.until_seconds, early)
-                self._to_drive.append(heard)
-                self._steps += 1
+            while count > 0:
+                # Silence needs no looking at: all of it is taken at once.
+                steps = 1 if self.queue.expects else min(count, _SILENT_STEPS)
+                self._take(steps)
+                count -= steps
             self.statistics.underruns = self.queue.underruns
             self.statistics.trimmed_seconds = self.queue.trimmed_seconds
             self.statistics.spoken_seconds = self.queue.spoken_seconds
+
+    def _take(self, steps: int) -> None:
+        begins = not self.queue.flowing
+        heard, leaving, sound = self.queue.take(steps * self._block, self._origin + self.head_seconds)
+        self._line.append(leaving, sound * (SOUND_HZ // self.driver.sample_rate_hz), self.queue.resumed)
+        if sound:
+            self._sound_end = self._line.head
+            if begins and self._muted is not None:
+                early = max(self.head_seconds, self._muted.head_seconds) - _EARLY_SECONDS
+                self._muted.until_seconds = min(self._muted.until_seconds, early)
+        self._to_drive.append(heard)
+        self._steps += steps
 
     def step(self, now: float) -> bool:
         """Drives as far as the clock is; whether there are moments to draw."""
