@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from avatarfit.audio import SpeechEncoder
 from avatarfit.audio.named_encoder import encoder_of
 from avatarfit.audio.network_features import require_live
 from avatarfit.driving import DriveOptions, DriverStream, Settings
@@ -88,6 +89,7 @@ class LiveDriver:
             encoder=encoder, controls=self._controls, stances=self._listener,
         )  # fmt: skip
         self.look_ahead_seconds = self._stream.look_ahead_seconds
+        _warm(avatar, encoder)
         self._frames = 0
         self._rate = frame_rate_hz
 
@@ -117,6 +119,17 @@ class LiveDriver:
     def turn(self, settings: Settings) -> None:
         """See `Driver`."""
         self._controls.turn(settings, self._frames / self._rate)
+
+
+_WARM = set[str]()
+
+
+def _warm(avatar: Avatar, encoder: SpeechEncoder) -> None:
+    """Loads what is loaded at first use: no session's first words are to wait for it."""
+    if encoder.name not in _WARM:
+        hiss = np.random.default_rng(0).normal(0, 0.1, encoder.sample_rate_hz // 2).astype(np.float32)
+        DriverStream(avatar.driver, avatar.rig, encoder.sample_rate_hz, 25.0, encoder=encoder).push(hiss)
+        _WARM.add(encoder.name)
 
 
 class _Listener:

@@ -17,6 +17,7 @@ _AUDIBLE_EDGE = 1e-3
 _AT_ONCE_SECONDS = 0.06
 _UNDERRUN_SECONDS = 0.3
 _LIVE_DEEP, _LIVE_DEEPEST = 0.15, 0.4
+_JITTER_STEP, _LONGEST_JITTER = 0.005, 0.06
 _CUT_SECONDS = 0.01
 _CUT_EVERY_SECONDS = 0.05
 _QUIET = 10 ** (-50 / 20)
@@ -89,7 +90,8 @@ class SpeechQueue:
     Args:
         driver_hz: what the driver hears; `SOUND_HZ` is a multiple.
         most_seconds: so much may wait.
-        jitter_seconds: so long live sound waits before it begins, against pieces that come unevenly.
+        jitter_seconds: so long live sound waits before it begins, against pieces that come unevenly; longer after each
+            time that it ran dry.
     """
 
     def __init__(self, driver_hz: int, most_seconds: float, jitter_seconds: float) -> None:
@@ -190,6 +192,8 @@ class SpeechQueue:
             if self._dry_at is not None and at - self._dry_at < _UNDERRUN_SECONDS:
                 self.underruns += 1
                 self.resumed = True
+                if self._live:
+                    self._jitter = max(self._jitter, min(self._jitter + _JITTER_STEP, _LONGEST_JITTER))
         if self._ready() < count:
             self._flush()
         if self._live and self.waiting_seconds > _LIVE_DEEP and at >= self._next_cut:

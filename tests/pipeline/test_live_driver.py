@@ -85,7 +85,7 @@ def test_states_follow_the_sound(speaker: Any, speech: SimpleNamespace) -> None:
 
 def test_controls_are_turned_while_it_runs_and_nothing_jumps(speaker: Any, speech: SimpleNamespace) -> None:
     samples = speech.samples[: 5 * 16_000]
-    plain = motion_of(fed(live_driver_of(speaker), samples))
+    plain = motion_of(fed(live_driver_of(speaker), samples, 160))
     driver = live_driver_of(speaker)
     settings = Settings(lip_opening=1.8, head_motion=0.0, gaze=(12.0, -6.0), emotion="happy")
     got = []
@@ -97,7 +97,7 @@ def test_controls_are_turned_while_it_runs_and_nothing_jumps(speaker: Any, speec
         if at == round(2.2 * 16_000):
             driver.turn(settings)
         got += driver.push(samples[at : at + 160])
-    turned, always = motion_of(got), motion_of(fed(live_driver_of(speaker, settings), samples))
+    turned, always = motion_of(got), motion_of(fed(live_driver_of(speaker, settings), samples, 160))
     for name in ("eyes", "mouth", "rotation", "translation"):
         own, now, whole = (parts(motion)[name].astype(np.float64) for motion in (plain, turned, always))
         np.testing.assert_array_equal(own[:45], now[:45], err_msg=name)

@@ -80,6 +80,22 @@ def test_sound_that_comes_faster_than_the_clock_never_piles_up_and_pauses_go_fir
     assert not sound.underruns
 
 
+def test_live_sound_that_comes_unevenly_soon_waits_long_enough() -> None:
+    sound, random = queue(jitter_seconds=0.005), np.random.default_rng(0)
+    arrivals = np.arange(1_500) * 0.02 + random.uniform(0, 0.03, 1_500)
+    arrivals = np.maximum.accumulate(arrivals)
+    came, late = 0, []
+    for k in range(3_000):
+        while came < len(arrivals) and arrivals[came] <= k * STEP:
+            sound.push(np.full(320, 0.1, np.float32), 16_000, arrivals[came], live=True)
+            came += 1
+        sound.take(COUNT, k * STEP)
+        late.append(sound.underruns)
+    assert late[-1] < 15
+    assert late[-1] == late[1_500]
+    assert sound.waiting_seconds < 0.15
+
+
 def test_there_is_an_end_to_what_may_wait() -> None:
     sound = queue(most_seconds=1.0)
     sound.push(noise(0.8, 16_000), 16_000, 0.0, live=False)
