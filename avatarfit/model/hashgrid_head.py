@@ -12,6 +12,7 @@ The field's frame is the head's: a box with cubic cells, centimetres. Rays go th
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from avatarfit.model.small_mlp import SmallMlp
 from avatarfit.ops.fused_mlp import mlp_layers
 from avatarfit.ops.hash_encode import triplane_encode
 from avatarfit.ops.hash_grid import HashGrid
+from avatarfit.ops.layout import TRANSMITTANCE_MIN
 
 REGIONS = ("lower_face", "upper_face")
 """Of `gaussian_avatar.GROUPS`, those of the head."""
@@ -39,6 +41,10 @@ _OTHER_INPUTS = 6 + 3 + 3 + 6 + 3
 """Of `gaussian_avatar.condition`, beside the codes: eyes, rotation, translation, torso, head on torso."""
 COLOUR_FROM = 1e-3
 """Without gradients, samples that a ray sees less of than this are not coloured: a quarter of a display's step."""
+_FIRST_SAMPLES = 5
+"""Of a ray: half of a head's rays end within them."""
+_OPAQUE = 1 - math.log(TRANSMITTANCE_MIN)
+"""Optical depth behind which compositing surely sees nothing."""
 _RANGES: dict[str, tuple[float, float]] = {
     "motion_cells": (1, 128), "basis_count": (1, 128), "hash_levels": (0, 32),
     "hash_coarsest": (1, 4096), "hash_finest": (1, 65536), "hash_rows_log2": (4, 24), "hash_features": (1, 16),
@@ -206,6 +212,11 @@ class HashgridHead(nn.Module):
         Args:
             positions: [S, 3], centimetres in the head's frame.
         """
+        sigma, geometry, told = self._asked(positions, state, backend)
+        return sigma, torch.cat([geometry, told], 1)
+
+    def _asked(self, positions: Tensor, state: FrameState, backend: str) -> tuple[Tensor, Tensor, Tensor]:
+        """`density_at` with the features in two parts."""
         shape = self.shape
         low = positions.new_tensor(self.low_cm)
         at = (positions - low) / self.side_cm
@@ -218,7 +229,7 @@ class HashgridHead(nn.Module):
             told.append(triplane_encode(at, self.planes, plane, backend=backend))
         out = self.density(torch.cat(told, 1), backend)
         sigma = torch.exp((out[:, 0] + motion[:, DENSITY]).clamp(max=LOG_DENSITY_MAX))
-        return sigma, torch.cat([out[:, 1:], motion[:, LOCAL]], 1)
+        return sigma, out[:, 1:], motion[:, LOCAL]
 
     def colour_of(self, features: Tensor, state: FrameState, backend: str = "auto") -> Tensor:
         """Colour [S, 3] in 0..1 of `density_at`'s features [S, ...]."""
@@ -243,13 +254,34 @@ class HashgridHead(nn.Module):
     def look(self, origins: Tensor, directions: Tensor, state: FrameState, backend: str = "auto") -> Tensor:
         """What rays see, [R, 4]: premultiplied colour and alpha. No gradients."""
         samples = self.march(origins, directions, backend=backend)
-        sigma, features = self.density_at(samples.positions, state, backend)
+        sigma, asked = self._densities(samples, state, backend)
         rest = samples.t, samples.lengths, samples.offsets
         weights = ops.composite_rays(sigma, sigma[:, None], *rest, backend=backend).weights
-        shown = torch.nonzero(weights > COLOUR_FROM).flatten()
-        colour = sigma.new_zeros(len(sigma), 3).index_copy_(0, shown, self.colour_of(features[shown], state, backend))
+        colour = sigma.new_zeros(len(sigma), 3)
+        for which, geometry, told in asked:
+            shown = torch.nonzero(weights[which] > COLOUR_FROM).flatten()
+            features = torch.cat([geometry[shown], told[shown]], 1)
+            colour.index_copy_(0, which[shown], self.colour_of(features, state, backend))
         light = ops.composite_rays(sigma, colour, *rest, backend=backend)
         return torch.cat([light.color, light.alpha[:, None]], 1)
+
+    def _densities(
+        self, samples: ops.RaySamples, state: FrameState, backend: str
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
+        """Densities of all samples [S], and of those that were asked: which, and both parts of their features.
+
+        A ray's first samples are asked, then the rest of those rays through which light still comes. Of the others
+        nothing is seen, so their density counts as 0.
+        """
+        ray = samples.ray_of_sample()
+        early = torch.arange(len(ray), device=ray.device) - samples.offsets[ray] < _FIRST_SAMPLES
+        first = torch.nonzero(early).flatten()
+        sigma, *features = self._asked(samples.positions[first], state, backend)
+        depth = sigma.new_zeros(len(samples.offsets) - 1).index_add_(0, ray[first], sigma * samples.lengths[first])
+        later = torch.nonzero(~early & (depth < _OPAQUE)[ray]).flatten()
+        more, *of_more = self._asked(samples.positions[later], state, backend)
+        every = sigma.new_zeros(len(ray)).index_copy_(0, first, sigma).index_copy_(0, later, more)
+        return every, [(first, features[0], features[1]), (later, of_more[0], of_more[1])]
 
     def draw(self, camera: Camera, head: Tensor, state: FrameState, backend: str = "auto") -> Tensor:
         """The head in a picture, [H, W, 4]: premultiplied sRGB-coded colour and alpha. No gradients.
