@@ -14,8 +14,8 @@ it is set a corner of the picture turns white. So a flash has come all the way f
   show a beep at frames only, so an offset in step lies within half a frame of 0 and does not wander;
 - rate and drops of pictures, breaks of sound (samples missing from a beep), and memory.
 
-A machine that stood still for a second or more shows in `slips`: such a run says little. Without an avatar a made-up one
-of the usual size is driven and drawn, with random weights.
+A machine that stood still for a second or more shows in `slips`: such a run says little. Without an avatar a made-up
+one of the usual size is driven and drawn, with random weights.
 """
 
 from __future__ import annotations

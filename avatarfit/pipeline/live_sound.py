@@ -16,7 +16,8 @@ EDGE_SECONDS = 0.004
 _AUDIBLE_EDGE = 1e-3
 _AT_ONCE_SECONDS = 0.06
 _UNDERRUN_SECONDS = 0.3
-_LIVE_DEEP, _LIVE_DEEPEST = 0.15, 0.4
+_LOUD_EXCESS_SECONDS = 0.25
+_WATCH_SECONDS = 1.0
 _JITTER_STEP, _LONGEST_JITTER = 0.005, 0.06
 _CUT_SECONDS = 0.01
 _CUT_EVERY_SECONDS = 0.05
@@ -105,7 +106,8 @@ class SpeechQueue:
         self._ended, self._live = False, False
         self._dry_at: float | None = None
         self._silence = np.zeros(0, np.float32)
-        self._next_cut = 0.0
+        self._next_cut = self._watched_until = 0.0
+        self._least, self._excess = np.inf, 0.0
         self.flowing = False
         """Sound is being taken."""
         self.resumed = False
@@ -171,6 +173,7 @@ class SpeechQueue:
         self._heard, self._leaving = _Fifo(), _Fifo()
         self._resamplers, self._arrived, self._dry_at = None, None, None
         self.flowing, self._ended = False, True
+        self._least, self._excess = np.inf, 0.0
 
     def take(self, count: int, at: float) -> tuple[np.ndarray, np.ndarray, int]:
         """The next block, which begins at the clock's time `at`.
@@ -196,7 +199,9 @@ class SpeechQueue:
                     self._jitter = max(self._jitter, min(self._jitter + _JITTER_STEP, _LONGEST_JITTER))
         if self._ready() < count:
             self._flush()
-        if self._live and self.waiting_seconds > _LIVE_DEEP and at >= self._next_cut:
+        if self._live:
+            self._watch(at)
+        if self._live and self._excess > count / self._driver_hz + _CUT_SECONDS and at >= self._next_cut:
             cut = self._cut(count)
             if cut is not None:
                 self._next_cut = at + _CUT_EVERY_SECONDS
@@ -233,6 +238,13 @@ class SpeechQueue:
         elif missing < 0:
             self._heard.push(np.zeros(-missing // self._ratio, np.float32))
 
+    def _watch(self, at: float) -> None:
+        """How much more always waits than unevenness needs, as the last second tells it."""
+        self._least = min(self._least, self.waiting_seconds)
+        if at >= self._watched_until:
+            self._excess = self._least - self._jitter if np.isfinite(self._least) else 0.0
+            self._least, self._watched_until = np.inf, at + _WATCH_SECONDS
+
     def _cut(self, count: int) -> tuple[np.ndarray, np.ndarray] | None:
         """A block that passes by a cross-fade over what is left out, where that is quiet or too much waits."""
         skipped = round(_CUT_SECONDS * self._driver_hz)
@@ -240,10 +252,11 @@ class SpeechQueue:
             return None
         whole = 2 * count + skipped
         heard, leaving = self._heard.pop(whole), self._leaving.pop(whole * self._ratio)
-        if float(np.abs(heard).max()) > _QUIET and self.waiting_seconds < _LIVE_DEEPEST:
+        if float(np.abs(heard).max()) > _QUIET and self._excess < _LOUD_EXCESS_SECONDS:
             self._heard.put_back(heard)
             self._leaving.put_back(leaving)
             return None
+        self._excess -= (count + skipped) / self._driver_hz
         self.trimmed_seconds += (count + skipped) / self._driver_hz
         return _crossed(heard, count), _crossed(leaving, count * self._ratio)
 

@@ -80,6 +80,21 @@ def test_sound_that_comes_faster_than_the_clock_never_piles_up_and_pauses_go_fir
     assert not sound.underruns
 
 
+def test_what_a_stall_has_piled_up_goes_in_the_next_pauses() -> None:
+    sound = queue()
+    late = []
+    for k in range(1_200):
+        if k == 300:  # nobody took anything for 0.2 s
+            sound.push(np.full(3_200, 0.2, np.float32), 16_000, k * STEP, live=True)
+        speaks = k // 50 % 2
+        sound.push(np.full(160, 0.2 * speaks, np.float32), 16_000, k * STEP, live=True)
+        sound.take(COUNT, k * STEP)
+        late.append(sound.waiting_seconds)
+    assert late[310] > 0.19
+    assert late[-1] < 0.05
+    assert sound.trimmed_seconds == pytest.approx(0.2, abs=0.04)
+
+
 def test_live_sound_that_comes_unevenly_soon_waits_long_enough() -> None:
     sound, random = queue(jitter_seconds=0.005), np.random.default_rng(0)
     arrivals = np.arange(1_500) * 0.02 + random.uniform(0, 0.03, 1_500)

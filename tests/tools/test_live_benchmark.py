@@ -30,10 +30,10 @@ def tool() -> ModuleType:
 
 def test_it_writes_every_figure(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     out = tmp_path / "live.json"
-    monkeypatch.setattr(sys, "argv", ["benchmark_live.py", "--seconds", "6", "--size", "64", "--output", str(out)])
+    monkeypatch.setattr(sys, "argv", ["benchmark_live.py", "--seconds", "6", "--size", "128", "--output", str(out)])
     assert tool.main() == 0
     report = json.loads(out.read_text())
-    assert report["size"] == [64, 64]
+    assert report["size"] == [128, 128]
     assert report["memory_mb"]["max"] > 0
     (session,) = report["each"]
     assert session["frames"] > 0
