@@ -253,11 +253,16 @@ class LiveStages:
             return bool(self._moments)
 
     def next_moment(self, now: float) -> Moment | None:
-        """What to draw now; moments whose frame was due more than a frame ago are left out."""
+        """What to draw now; moments whose frame was due more than a frame ago are left out.
+
+        Where driving itself is so late that all are, the newest is drawn: late is better than a picture that stands.
+        """
         with self._lock:
             while self._moments:
                 moment = self._moments.popleft()
-                if now <= self.due(moment.index) + 1 / self.rate and moment.index >= self._next_frame - 1:
+                timely = now <= self.due(moment.index) + 1 / self.rate and moment.index >= self._next_frame - 1
+                newest = not self._moments and now <= self.due(moment.index) + SLIP_SECONDS
+                if timely or newest:
                     return self._quieted(moment)
             return None
 

@@ -123,6 +123,31 @@ def test_when_drawing_is_too_slow_pictures_are_left_out_evenly_and_sound_is_not(
     assert told.dropped_pictures == sum(not frame.fresh for _, frame in left)
 
 
+def test_when_driving_is_late_the_picture_is_late_but_does_not_stand(
+    world: Callable[..., Any], marking_driver: Callable[..., Any]
+) -> None:
+    driver = marking_driver(25.0, look_ahead_seconds=0.31)
+    live = world(25.0, driver=driver)
+    live.stages = type(live.stages)(_Hurried(driver), 25.0, 0.0, np.zeros((1, 1, 3), np.uint8))
+    live.stages.push(tone(4.0), 48_000, 0.0)
+    left = live.run(4.0)[12:]
+    assert sum(frame.fresh for _, frame in left) > 0.95 * len(left)
+    assert all(0.15 < frame.pts_seconds - frame.picture_pts_seconds < 0.25 for _, frame in left)
+    np.testing.assert_allclose(sound_of(left), tone(4.0)[12 * 1920 : 12 * 1920 + len(sound_of(left))], atol=1e-4)
+
+
+class _Hurried:
+    """A driver that promises its moments 0.2 s before it tells them."""
+
+    look_ahead_seconds = 0.11
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._driver, name)
+
+
 def test_one_slow_picture_is_forgotten_at_once(world: Callable[..., Any]) -> None:
     live = world(25.0, drawing_seconds=lambda index: 0.3 if index == 50 else 0.005)
     left = live.run(5.0)
