@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from avatarfit.audio import LOG_MEL, SpeechEncoder
+from avatarfit.audio import SpeechEncoder
 from avatarfit.contracts import AudioClip, Motion, SoundError
 from avatarfit.driving.driver_stream import DriveOptions, DriverStream, joined
 from avatarfit.model.driver_model import DriverModel
@@ -23,7 +23,7 @@ def drive(
     lip_strength: float = DriveOptions.lip_strength,
     lle_strength: float = DriveOptions.lle_strength,
     variation: float = DriveOptions.variation,
-    encoder: SpeechEncoder = LOG_MEL,
+    encoder: SpeechEncoder | None = None,
 ) -> Motion:
     """The motion of a whole sound.
 
@@ -32,7 +32,7 @@ def drive(
         sound: mono at any rate, by anyone. Silence is allowed: the mouth rests.
         frame_rate_hz: of the motion.
         seed, lip_strength, lle_strength, variation: see `DriveOptions`.
-        encoder: of the features that the model was fitted with.
+        encoder: of the features that the model was fitted with; None finds it among what is built in.
 
     Returns:
         `round(duration * frame_rate_hz)` frames (at least one), the first at the sound's start.

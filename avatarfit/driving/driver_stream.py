@@ -14,12 +14,12 @@ import torch
 
 from avatarfit.audio import (
     HOP_SECONDS,
-    LOG_MEL,
     FeatureStream,
     SpeechEncoder,
     feature_name,
     look_ahead_seconds,
 )
+from avatarfit.audio.named_encoder import encoder_of
 from avatarfit.contracts import FaceMotion, FileFormatError, HeadPose, Motion, TorsoMotion
 from avatarfit.driving.control_values import Controls, ControlSource
 from avatarfit.driving.controls import MotionControls
@@ -69,7 +69,7 @@ class DriverStream:
         sample_rate_hz: of the sound, any.
         frame_rate_hz: of the motion, any.
         options: see `DriveOptions`.
-        encoder: of the features that the model was fitted with.
+        encoder: of the features that the model was fitted with; None finds it among what is built in.
         start_seconds: time of the first sample and of the first frame.
         controls: what is turned, by time, of all motion.
         stances: all but the mouth; None re-plays the person's own habits.
@@ -87,11 +87,12 @@ class DriverStream:
         frame_rate_hz: float,
         options: DriveOptions | None = None,
         *,
-        encoder: SpeechEncoder = LOG_MEL,
+        encoder: SpeechEncoder | None = None,
         start_seconds: float = 0.0,
         controls: ControlSource | None = None,
         stances: StanceSource | None = None,
     ) -> None:
+        encoder = encoder_of(model.feature_name, None) if encoder is None else encoder
         _check(model, rig, encoder)
         if not frame_rate_hz > 0:
             raise ValueError(f"frame_rate_hz came as {frame_rate_hz}; wanted a positive rate")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avatarfit.audio import LOG_MEL, SpeechEncoder
+from avatarfit.audio import SpeechEncoder
 from avatarfit.audio.log_mel import HOP_SECONDS
 from avatarfit.contracts import AudioClip, Camera, FaceMotion, HeadPose
 from avatarfit.evaluation.face_figures import MOUTH_20, correlation, lmd_px
@@ -26,7 +26,7 @@ _MUTED_SECONDS, _PLACES, _MOVED = 0.3, 3, 1e-3
 
 
 def driven_mouth(
-    avatar: Avatar, sound: AudioClip, pts_seconds: np.ndarray, encoder: SpeechEncoder = LOG_MEL
+    avatar: Avatar, sound: AudioClip, pts_seconds: np.ndarray, encoder: SpeechEncoder | None = None
 ) -> np.ndarray:
     """The driver's mouth at times of one stretch: float32 [T, M], the rig's coefficients.
 
@@ -34,7 +34,7 @@ def driven_mouth(
         avatar: with its driver; the driver's own defaults are used.
         sound: of the clip, on the clock of `pts_seconds`.
         pts_seconds: float [T], rising.
-        encoder: of the features that the driver was fitted with.
+        encoder: of the features that the driver was fitted with; None finds it among what is built in.
 
     Raises:
         SoundError: there is no sound at that time.
@@ -133,7 +133,7 @@ def jitter_ratio(mine_cm: np.ndarray, truth_cm: np.ndarray, pts_seconds: np.ndar
 
 
 def latency(
-    avatar: Avatar, sound: AudioClip, pts_seconds: np.ndarray, picture_ms: float, encoder: SpeechEncoder = LOG_MEL
+    avatar: Avatar, sound: AudioClip, pts_seconds: np.ndarray, picture_ms: float, encoder: SpeechEncoder | None = None
 ) -> dict[str, float]:
     """How long after a sound its frame can be shown, milliseconds, in parts; lower is better.
 
@@ -145,7 +145,7 @@ def latency(
 
     Args:
         picture_ms: from motion to picture, a frame, as measured while rendering.
-        encoder: of the features that the driver was fitted with.
+        encoder: of the features that the driver was fitted with; None finds it among what is built in.
     """
     from avatarfit.driving.driver import drive
     from avatarfit.model.audio_to_landmarks import LOOK_AHEAD_HOPS

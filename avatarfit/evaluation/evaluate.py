@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from avatarfit.audio.named_encoder import encoder_of
+from avatarfit.audio.named_encoder import named_encoder
 from avatarfit.compositing import composite, to_uint8
 from avatarfit.contracts import AvatarfitError, InputError, Motion, SoundError
 from avatarfit.contracts.events import Finished, Listener, Note, Progress, Started, silent
@@ -61,7 +61,7 @@ class _Judgement:
     scores: dict[str, Scores]
     log: PictureLog
     on_event: Listener
-    encoder: SpeechEncoder
+    encoder: SpeechEncoder | None
     notes: list[str] = field(default_factory=list)
     picture_seconds: list[float] = field(default_factory=list)
 
@@ -122,7 +122,7 @@ def evaluate_avatar(
     from avatarfit.rendering.renderer import renderer_of
 
     began = time.perf_counter()
-    encoder = encoder_of(avatar.driver.feature_name, features)
+    encoder = None if features is None else named_encoder(features)
     view = ClipView(clip, avatar.camera)
     check_same_landmarks(avatar, clip)
     total = len(clip)

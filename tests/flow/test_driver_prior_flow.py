@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from avatarfit.audio.log_mel_and_phonemes import log_mel_and_phonemes
 from avatarfit.capture import ClipFolder, capture_clip
 from avatarfit.cli.main import main
 from avatarfit.fitting.driver_prior import DriverPrior
@@ -31,7 +32,7 @@ def test_fit_driver_writes_a_prior_that_a_fit_begins_with(
     prior, folder = DriverPrior.load(path), ClipFolder.open(clip)
     fit_driver(
         folder.rig(), folder.motion(), folder.landmarks_cm, folder.audio(), 25.0, prior=prior,
-        config=DriverTrainingConfig(schooling=Schooling(steps=3, window_tokens=16), voices=()),
+        encoder=log_mel_and_phonemes(), config=DriverTrainingConfig(schooling=Schooling(steps=3, window_tokens=16), voices=()),
     )  # fmt: skip
 
 

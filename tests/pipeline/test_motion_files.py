@@ -34,7 +34,7 @@ def avatar(someone: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> SimpleN
 
     monkeypatch.setattr(gaussian_renderer, "GaussianRenderer", Renderer)
     return SimpleNamespace(
-        gaussians=None, field=None, rig=someone.rig, frame_rate_hz=25.0, made={},
+        gaussians=None, field=None, rig=someone.rig, frame_rate_hz=25.0, made={}, file_sha256=None, consent=None,
         driver=SimpleNamespace(**vars(someone.driver), feature_name=feature_name(LOG_MEL)),
         camera=Camera(32, 32, 80, 16, 16),
         plate=np.full((32, 32, 3), 200, np.uint8),
