@@ -32,7 +32,8 @@ def test_fit_driver_writes_a_prior_that_a_fit_begins_with(
     prior, folder = DriverPrior.load(path), ClipFolder.open(clip)
     fit_driver(
         folder.rig(), folder.motion(), folder.landmarks_cm, folder.audio(), 25.0, prior=prior,
-        encoder=log_mel_and_phonemes(), config=DriverTrainingConfig(schooling=Schooling(steps=3, window_tokens=16), voices=()),
+        encoder=log_mel_and_phonemes(),
+        config=DriverTrainingConfig(schooling=Schooling(steps=3, window_tokens=16), voices=()),
     )  # fmt: skip
 
 
