@@ -4,46 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from avatarfit.fitting.gaussian_trainer import GaussianSettings
+from avatarfit.fitting.frame_settings import FrameSettings
+from avatarfit.fitting.gaussian_settings import GaussianSettings
 from avatarfit.model.hashgrid_head import FieldShape
 
 
 @dataclass(frozen=True)
-class HashgridSettings(FieldShape):
-    """The field's size and how it and the Gaussians below it are fitted.
-
-    Learning rates are the first ones; all fall to `last_rate` of that.
-    """
+class HashgridSettings(FieldShape, FrameSettings):
+    """The field's size and how it and the Gaussians below it are fitted."""
 
     minutes: float | None = 60.0
-    """Time to fit; a run by time ends with whatever steps the machine managed."""
-    steps: int | None = None
-    """Steps to fit instead of minutes; such a run is repeatable."""
-    seed: int = 0
+    exposure_rate: float = 0.1
     patch_px: int = 32
     """Side of a square of the head that a step's rays look through."""
     patches: int = 4
     """Such squares in a step; they are drawn by the loss' weight, lips above all."""
-    dssim_fraction: float = 0.2
-    """Share of structural dissimilarity in the picture loss (3D Gaussian splatting, Kerbl et al. 2023, eq. 7)."""
-    lpips_weight: float = 0.05
-    """Weight of LPIPS, where its weights are on the machine; 0 leaves it out."""
-    lpips_every: int = 4
-    """Steps from one to the next that looks at LPIPS too."""
-    alpha_weight: float = 0.1
-    """Weight of the person's outline: alpha against the matte, where the matte is sure."""
     head_alpha_weight: float = 0.1
     """Weight of the field's own alpha against the head's labels, away from their rim."""
     distortion_weight: float = 0.002
     """Weight of the distortion of a ray's samples (mip-NeRF 360, Barron et al. 2022, eq. 15): no fog, no floaters."""
-    motion_noise: float = 0.1
-    """Deviation of the noise on the networks' inputs, in deviations of the motion."""
     basis_decay: float = 0.02
     """Decoupled weight decay of the motion grid's bases (Loshchilov and Hutter 2019), per unit of step * rate."""
     code_weight: float = 0.1
     """Decoupled weight decay of the frames' codes, so that their mean is zero."""
-    exposure_rate: float = 0.1
-    """How much of a newly measured exposure of a frame is believed; 0 takes the frames as they are."""
     table_rate: float = 1e-2
     displacement_rate_cm: float = 2e-3
     """Of the motion grid at rest; its bases' rates are a quarter of the grid's."""
@@ -51,7 +34,6 @@ class HashgridSettings(FieldShape):
     mlp_rate: float = 2e-3
     network_rate: float = 1e-3
     code_rate: float = 1e-3
-    last_rate: float = 0.05
     occupancy_from: int = 300
     """Step at which the first shell gives way to the cells in which something was seen."""
     occupancy_every: int = 100
@@ -63,8 +45,6 @@ class HashgridSettings(FieldShape):
     """Gaussians of neck and torso."""
     gaussian_bases: int = 24
     """Deltas for each Gaussian."""
-    checkpoint_seconds: float = 60.0
-    picture_seconds: float = 20.0
 
     def shape(self) -> FieldShape:
         """The field's size alone."""

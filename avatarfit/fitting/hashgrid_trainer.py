@@ -7,8 +7,6 @@ head counts as right.
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,44 +16,27 @@ from torch import Tensor
 from avatarfit import ops
 from avatarfit.capture.clip_folder import NECK, TORSO
 from avatarfit.contracts import Motion
-from avatarfit.contracts.events import Finished, Listener, Note, Picture, Progress, Started, silent
-from avatarfit.fitting.checkpoint import read_checkpoint, write_checkpoint
-from avatarfit.fitting.exposure import Exposure
-from avatarfit.fitting.frame_store import WEIGHT_SCALE, FrameStore, StoredFrame
-from avatarfit.fitting.gaussian_trainer import STAGE, Moments, outline_loss
+from avatarfit.contracts.events import Listener, silent
+from avatarfit.fitting.fitted_gaussians import FittedGaussians, adam_tensors, moments_of
+from avatarfit.fitting.frame_store import FrameStore, StoredFrame
+from avatarfit.fitting.frame_trainer import FrameTrainer
 from avatarfit.fitting.hashgrid_regularisers import distortion, head_matte
 from avatarfit.fitting.hashgrid_settings import HashgridSettings
 from avatarfit.fitting.hashgrid_start import initial_head
 from avatarfit.fitting.initialise import initial_gaussians
-from avatarfit.fitting.joint_gaussians import JointGaussians, adam_tensors
-from avatarfit.fitting.perceptual_loss import PerceptualLoss
 from avatarfit.fitting.seen_cells import SeenCells
 from avatarfit.model.gaussian_avatar import GaussianAvatar
 from avatarfit.model.hashgrid_head import DISPLACEMENT, FrameState, HashgridHead, pixels_of_box, rays_through
-from avatarfit.model.lpips_network import lpips_network
 from avatarfit.model.motion_grid import COLUMNS
 from avatarfit.model.torso_modes import TorsoModes
 
 _BETAS = (0.9, 0.99)
 _BASIS_RATE = 0.25
-_RELOCATE_EVERY, _RELOCATE_UNTIL = 300, 0.7
-_EXPOSURE_FROM = 0.1
 _LAST_LOOKS = 64
 """Frames whose rays say at the end which cells are kept."""
 
 
-@dataclass
-class _State:
-    """What a checkpoint holds beside the models."""
-
-    generator: torch.Generator
-    step: int = 0
-    relocated: int = 0
-    seconds: float = 0.0
-    order: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
-
-
-class HashgridTrainer:
+class HashgridTrainer(FrameTrainer[tuple[GaussianAvatar, HashgridHead]]):
     """Fits the head's field and the Gaussians of neck and torso of one person.
 
     Args:
@@ -87,21 +68,14 @@ class HashgridTrainer:
         resume: bool = False,
         on_event: Listener = silent,
     ) -> None:
-        self.settings, self.frames, self.on_event, self.checkpoint = settings, frames, on_event, checkpoint
-        self.plate = torch.from_numpy(plate).float() / 255
-        backend = ops.choose("auto")
-        self.backend = backend.name
-        on_event(Note(STAGE, f"kernels: {backend.name} ({backend.reason})"))
-        network, said = lpips_network() if settings.lpips_weight else (None, "LPIPS is off: its weight is 0")
-        self.perceptual = None if network is None else PerceptualLoss(network, settings.lpips_weight)
-        on_event(Note(STAGE, f"in the loss, {said}"))
-        torch.manual_seed(settings.seed)
+        super().__init__(len(motion), frames, plate, settings, checkpoint, on_event)
+        self.settings = settings
         below = settings.below()
         gaussians = initial_gaussians(
             motion, landmarks_cm, frames, aperture_cm, modes, count=below.count, basis_count=below.basis_count,
             generator=np.random.default_rng(settings.seed), labels=(NECK, TORSO),
         )  # fmt: skip
-        self.below = JointGaussians(gaussians, motion, frames.camera, below, self.backend)
+        self.gaussians = FittedGaussians(gaussians, motion, frames.camera, below, self.backend)
         start = initial_head(motion, landmarks_cm, frames, gaussians.rest_head, settings.shape())
         self.head = start.head
         self.cells = SeenCells(start.allowed, self.head.low_cm, self.head.side_cm, settings.occupancy_threshold)
@@ -109,19 +83,13 @@ class HashgridTrainer:
         self.codes = torch.nn.Parameter(torch.zeros(len(motion), settings.code_count))
         self.optimiser, self._rates = self._field_optimiser()
         grid = self.head.motion
-        self._motion_moments: Moments = (
-            torch.zeros_like(grid.rest), torch.zeros_like(grid.rest), torch.zeros_like(grid.bases),
-            torch.zeros_like(grid.bases),
-        )  # fmt: skip
+        self._motion_moments = moments_of(grid.rest, grid.bases)
         self._motion_rates = torch.full((COLUMNS,), settings.motion_rate)
         self._motion_rates[DISPLACEMENT] = settings.displacement_rate_cm
-        self.exposure = Exposure(len(motion), settings.exposure_rate)
-        self.state = _State(torch.Generator().manual_seed(settings.seed))
         self.poses = torch.from_numpy(motion.head.matrices())
         self.condition = self.head.conditions(motion, held=False)
-        if resume and checkpoint is not None and checkpoint.is_file():
-            read_checkpoint(checkpoint, self._tensors(), self._scalars)
-            on_event(Note(STAGE, f"resumed at step {self.state.step} from {checkpoint}"))
+        if resume:
+            self._resume()
 
     def _field_optimiser(self) -> tuple[torch.optim.Adam, list[float]]:
         settings, head = self.settings, self.head
@@ -138,83 +106,20 @@ class HashgridTrainer:
         optimiser = torch.optim.AdamW(groups, betas=_BETAS, eps=1e-15, fused=True)
         return optimiser, [float(group["lr"]) for group in optimiser.param_groups]
 
-    def run(self, until_seconds: float | None = None) -> tuple[GaussianAvatar, HashgridHead]:
-        """Fits until the minutes or the steps are used up; the Gaussians of neck and torso, and the head.
-
-        Args:
-            until_seconds: return once fitting has taken so long; run again to go on.
-        """
-        # Torch's threads would wait, spinning, beside the kernels' own.
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return self._run(until_seconds)
-        finally:
-            torch.set_num_threads(threads)
-
-    def _run(self, until_seconds: float | None) -> tuple[GaussianAvatar, HashgridHead]:
-        settings, state = self.settings, self.state
-        started = time.monotonic() - state.seconds
-        last_checkpoint = last_picture = time.monotonic()
-        total = settings.steps
-        self.on_event(Started(STAGE, total, "steps"))
-        losses: list[float] = []
-        while (share := self._share_done()) < 1 and (until_seconds is None or state.seconds < until_seconds):
-            losses.append(self._step(share))
-            state.step += 1
-            now = time.monotonic()
-            state.seconds = now - started
-            if state.step % _RELOCATE_EVERY == 0 and share < _RELOCATE_UNTIL:
-                self.below.relocate(state.generator)
-                state.relocated = state.step
-            if state.step % 50 == 0:
-                goal = total or max(state.step, round(state.step / max(self._share_done(), 1e-3)))
-                values = {"loss": float(np.mean(losses)), "step_ms": 1000 * state.seconds / state.step}
-                self.on_event(Progress(STAGE, state.step, goal, values))
-                losses.clear()
-            if now - last_picture > settings.picture_seconds:
-                self.on_event(Picture(STAGE, state.step, "truth | avatar", self.preview()))
-                last_picture = now
-            if self.checkpoint is not None and now - last_checkpoint > settings.checkpoint_seconds:
-                write_checkpoint(self.checkpoint, self._tensors(), self._scalars)
-                last_checkpoint = now
-        if self.checkpoint is not None:
-            write_checkpoint(self.checkpoint, self._tensors(), self._scalars)
-        self.on_event(Picture(STAGE, state.step, "truth | avatar", self.preview()))
-        self.on_event(Finished(STAGE, state.seconds, {"steps": state.step}))
-        return self.result()
-
     def result(self) -> tuple[GaussianAvatar, HashgridHead]:
         """The Gaussians that show, and the head, as they are now, of their own; the trainer may go on."""
-        avatar = self.below.avatar
-        gaussians = avatar.only(torch.ones(avatar.count, dtype=torch.bool)).trainable()
-        shown = torch.from_numpy(self.below.shown())
-        if self.state.step - self.state.relocated >= len(self.condition) and not bool(shown.all()):
-            note = f"{int((~shown).sum())} of {len(shown)} Gaussians showed in no frame and are left out"
-            self.on_event(Note(STAGE, note))
-            gaussians = gaussians.only(shown)
+        avatar = self.gaussians.avatar
+        gaussians = self._those_that_show(avatar.only(torch.ones(avatar.count, dtype=torch.bool)).trainable())
         head = HashgridHead.from_tensors(self.head.to_tensors(), self.head.config())
         head.occupancy.copy_(self._last_bits())
         return gaussians, head
-
-    def _share_done(self) -> float:
-        if self.settings.steps is not None:
-            return self.state.step / max(self.settings.steps, 1)
-        return self.state.seconds / max((self.settings.minutes or 0) * 60, 1e-9)
-
-    def _next_frame(self) -> int:
-        state = self.state
-        if not len(state.order):
-            state.order = torch.randperm(len(self.condition), generator=state.generator)
-        frame, state.order = int(state.order[0]), state.order[1:]
-        return frame
 
     def _step(self, share: float) -> float:
         settings, state, head = self.settings, self.state, self.head
         frame = self._next_frame()
         truth = self.frames[frame]
         rate = settings.last_rate**share
-        behind = self.below.draw(frame, state.generator)
+        behind = self.gaussians.draw(frame, state.generator)
         inside, outside, near = (torch.from_numpy(m) for m in head_matte(truth.labels, truth.person))
         drawn = self._squares(frame, truth, near)
         pixels = drawn.nonzero()
@@ -237,7 +142,7 @@ class HashgridTrainer:
         loss, gradient = self._loss(image, frame, truth, near & ~drawn)
         of_front = gradient.clone()
         of_front[:, :, 3] -= (gradient * behind).sum(2)
-        self.below.take(gradient * (1 - front[:, :, 3:]), state.step + 1, rate)
+        self.gaussians.take(gradient * (1 - front[:, :, 3:]), state.step + 1, rate)
 
         of_rays = of_front[drawn]
         per_ray = 1 / len(pixels)
@@ -290,34 +195,12 @@ class HashgridTrainer:
         of_box[top:bottom, left:right] = True
         return drawn & of_box
 
-    def _loss(self, image: Tensor, frame: int, truth: StoredFrame, unknown: Tensor) -> tuple[Tensor, Tensor]:
-        """A picture's loss and its gradient; where it is `unknown`, bool [H, W], it counts as right."""
-        settings = self.settings
-        target = torch.from_numpy(truth.rgb.astype(np.float32)).mul_(1 / 255)
-        person = np.where(unknown.numpy(), 0, truth.person)
-        if settings.exposure_rate and self._share_done() > _EXPOSURE_FROM:
-            self.exposure.observe(frame, image, target, self.plate, person)
-            target /= self.exposure.gain(frame)
-        weight = torch.from_numpy(truth.weight.astype(np.float32)).mul_(1 / WEIGHT_SCALE)
-        weight[unknown] = 0
-        image[unknown] = torch.nn.functional.pad(target[unknown], (0, 1), value=1.0)
-        loss, gradient = ops.l1_dssim_with_gradient(
-            image, target, weight, settings.dssim_fraction, background=self.plate, backend=self.backend
-        )
-        value, alpha_gradient = outline_loss(image[:, :, 3], torch.from_numpy(truth.person.copy()))
-        gradient[:, :, 3].add_(alpha_gradient, alpha=settings.alpha_weight)
-        loss = loss + settings.alpha_weight * value
-        if self.perceptual is not None and self.state.step % settings.lpips_every == 0:
-            loss += self.perceptual.add_to(gradient, image, target, self.plate, person, self.state.generator)
-        gradient[unknown] = 0
-        return loss, gradient
-
     @torch.no_grad()
     def _last_bits(self) -> Tensor:
         """Occupancy of the cells in which rays of frames spread over the clip see more than the threshold."""
         head, camera = self.head, self.frames.camera
         cells = SeenCells(self.cells.allowed, head.low_cm, head.side_cm, self.settings.occupancy_threshold)
-        chosen = np.unique(np.linspace(0, len(self.condition) - 1, min(_LAST_LOOKS, len(self.condition))).round())
+        chosen = np.unique(np.linspace(0, self.frame_count - 1, min(_LAST_LOOKS, self.frame_count)).round())
         for frame in chosen.astype(int):
             pixels = self._pixels(int(frame))
             samples = head.march(*rays_through(pixels, camera, self.poses[frame]), backend=self.backend)
@@ -333,36 +216,19 @@ class HashgridTrainer:
     @torch.no_grad()
     def preview(self) -> np.ndarray:
         """uint8 [H, 2W, 3]: a training frame beside the avatar in the same motion."""
-        frame = len(self.condition) // 3
+        frame = self.frame_count // 3
         front = self.head.draw(
             self.frames.camera, self.poses[frame], self.head.frame_state(self.condition[frame]), self.backend
         )
-        image = front + (1 - front[:, :, 3:]) * self.below.draw(frame)
+        image = front + (1 - front[:, :, 3:]) * self.gaussians.draw(frame)
         shown = image[:, :, :3] + (1 - image[:, :, 3:]) * self.plate
         picture = (shown.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
         return np.concatenate([self.frames[frame].rgb, picture], axis=1)
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Everything that changes, by name; reading a checkpoint writes into these."""
-        out = {f"gaussians.{name}": tensor for name, tensor in self.below.tensors().items()}
+        out = {f"gaussians.{name}": tensor for name, tensor in self.gaussians.tensors().items()}
         out |= {f"field.{name}": tensor for name, tensor in adam_tensors("adam", self.optimiser).items()}
         out |= {"motion.rest": self.head.motion.rest, "motion.bases": self.head.motion.bases}
         out |= {f"motion.moment.{i}": moment for i, moment in enumerate(self._motion_moments)}
         seen = {"occupancy": self.head.occupancy, "largest": self.cells.largest, "exposure": self.exposure.log_gain}
         return out | seen
-
-    def _scalars(self, loaded: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """State that is no fixed tensor; given a checkpoint's, takes it over."""
-        state = self.state
-        if loaded is not None:
-            state.step, state.seconds = int(loaded["step"]), float(loaded["seconds"])
-            state.relocated = int(loaded["relocated"])
-            state.order = loaded["order"]
-            state.generator.set_state(loaded["generator"])
-        return {
-            "step": torch.tensor(state.step),
-            "relocated": torch.tensor(state.relocated),
-            "seconds": torch.tensor(state.seconds, dtype=torch.float64),
-            "order": state.order.clone(),
-            "generator": state.generator.get_state(),
-        }

@@ -9,7 +9,7 @@ from typing import Any
 
 import avatarfit
 from avatarfit.contracts import InputError
-from avatarfit.fitting.gaussian_trainer import GaussianSettings
+from avatarfit.fitting.gaussian_settings import GaussianSettings
 from avatarfit.fitting.hashgrid_settings import HashgridSettings
 
 

@@ -10,7 +10,9 @@ import torch
 from avatarfit.contracts import Camera, FaceMotion, FileFormatError, HeadPose, Motion, TorsoMotion
 from avatarfit.contracts.events import Event, Note, Progress
 from avatarfit.fitting.frame_store import FrameStore
-from avatarfit.fitting.gaussian_trainer import GaussianSettings, GaussianTrainer, outline_loss
+from avatarfit.fitting.frame_trainer import outline_loss
+from avatarfit.fitting.gaussian_settings import GaussianSettings
+from avatarfit.fitting.gaussian_trainer import GaussianTrainer
 from avatarfit.fitting.initialise import resting_frame
 from avatarfit.fitting.relocation import relocate
 from avatarfit.model.torso_modes import TorsoModes
@@ -140,7 +142,7 @@ def test_a_checkpoint_of_other_settings_is_refused(scene: tuple, tmp_path: Path)
 
 def test_gaussians_start_inside_the_person(scene: tuple) -> None:
     motion, _, store, _ = scene
-    avatar = trainer(scene).state.avatar
+    avatar = trainer(scene).gaussians.avatar
     skin = avatar.skin.numpy()[:, None, None]
     rest = resting_frame(motion, np.zeros(FRAMES))
     matrix = skin * avatar.head_matrices(motion.head)[rest] + (1 - skin) * motion.torso.matrices()[rest]
@@ -152,7 +154,7 @@ def test_gaussians_start_inside_the_person(scene: tuple) -> None:
 
 def test_relocation_takes_the_dead_to_where_the_loss_pulls(scene: tuple) -> None:
     run = trainer(scene)
-    avatar, moments = run.state.avatar, run.state.moments
+    avatar, moments = run.gaussians.avatar, run.gaussians.moments
     avatar.base[3, 10] = avatar.base[4, 10] = -9.0
     seen = avatar.base[:, 10].clone()
     seen[4] = 1.0  # At rest it cannot be seen, in some other frame it can.
@@ -174,10 +176,10 @@ def test_relocation_takes_the_dead_to_where_the_loss_pulls(scene: tuple) -> None
 
 def test_nothing_moves_when_nothing_is_dead(scene: tuple) -> None:
     run = trainer(scene)
-    before = run.state.avatar.base.clone()
-    pull = torch.ones(run.state.avatar.count)
-    assert relocate(run.state.avatar, run.state.moments, pull, pull, run.state.generator) == 0
-    torch.testing.assert_close(run.state.avatar.base, before)
+    before = run.gaussians.avatar.base.clone()
+    pull = torch.ones(run.gaussians.avatar.count)
+    assert relocate(run.gaussians.avatar, run.gaussians.moments, pull, pull, run.state.generator) == 0
+    torch.testing.assert_close(run.gaussians.avatar.base, before)
 
 
 def test_the_outline_is_held_where_the_matte_is_sure_and_its_gradient_is_autograds() -> None:

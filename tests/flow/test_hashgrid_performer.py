@@ -9,7 +9,8 @@ from avatarfit.compositing import composite
 from avatarfit.contracts import Motion
 from avatarfit.evaluation.metrics import psnr_db
 from avatarfit.fitting.frame_store import FrameStore
-from avatarfit.fitting.gaussian_trainer import GaussianSettings, GaussianTrainer
+from avatarfit.fitting.gaussian_settings import GaussianSettings
+from avatarfit.fitting.gaussian_trainer import GaussianTrainer
 from avatarfit.fitting.hashgrid_settings import HashgridSettings
 from avatarfit.fitting.hashgrid_trainer import HashgridTrainer
 from avatarfit.model.rig import Rig, lip_aperture_cm

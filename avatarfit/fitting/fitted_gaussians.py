@@ -1,22 +1,24 @@
-"""Gaussians that are fitted beside something else: they draw a frame, and take the picture's gradient."""
+"""Gaussians that are fitted: they draw a frame, and take the picture's gradient."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from avatarfit import ops
 from avatarfit.contracts import Camera, Motion
-from avatarfit.fitting.gaussian_trainer import GaussianSettings, moments_of
+from avatarfit.fitting.gaussian_settings import GaussianSettings
 from avatarfit.fitting.relocation import DEAD_LOGIT, relocate
 from avatarfit.model.gaussian_avatar import GaussianAvatar
 
 _BETAS = (0.9, 0.99)
 _EPSILON = 1e-10
 
+Moments = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Adam's first and second moments, of the base and then of the deltas."""
 
-class JointGaussians:
+
+class FittedGaussians:
     """One avatar's Gaussians and their optimisers.
 
     Args:
@@ -31,10 +33,8 @@ class JointGaussians:
         self, avatar: GaussianAvatar, motion: Motion, camera: Camera, settings: GaussianSettings, backend: str
     ) -> None:
         self.avatar, self.camera, self.settings, self.backend = avatar, camera, settings, backend
-        self.moments = moments_of(avatar)
-        self.network = torch.optim.Adam(
-            avatar.weights.parameters(), lr=settings.network_rate, betas=_BETAS, eps=1e-8, fused=True
-        )
+        self.moments = moments_of(avatar.base, avatar.deltas)
+        self.network = torch.optim.Adam(avatar.weights.parameters(), lr=settings.network_rate, betas=_BETAS, eps=1e-8)
         self.error = torch.zeros(avatar.count)
         self.seen = torch.full((avatar.count,), -torch.inf)
         self.condition = avatar.condition(motion)
@@ -55,12 +55,25 @@ class JointGaussians:
         # A leaf: the deltas' gradient is an outer product that the optimiser forms on the fly.
         self._attributes = attributes.requires_grad_(generator is not None)
         c = self.camera
-        splats = ops.project(
-            self._attributes, avatar.skin, self.head[frame], self.torso[frame],
+        self._image = ops.rasterise(
+            self._splats(self._attributes, frame), c.height_px, c.width_px, backend=self.backend
+        )
+        return self._image.detach()
+
+    @torch.no_grad()
+    def draw_over(self, frame: int, plate: Tensor) -> Tensor:
+        """A frame's picture over a background uint8 [H, W, 3]: uint8 [H, W, 3]."""
+        avatar = self.avatar
+        weights = avatar.weights(self.condition[frame : frame + 1])[0]
+        attributes = ops.blend(avatar.base, avatar.deltas, weights, avatar.group, backend=self.backend)
+        return ops.rasterise_over(self._splats(attributes, frame), plate, backend=self.backend)
+
+    def _splats(self, attributes: Tensor, frame: int) -> Tensor:
+        c = self.camera
+        return ops.project(
+            attributes, self.avatar.skin, self.head[frame], self.torso[frame],
             c.focal_px, c.center_x_px, c.center_y_px, c.width_px, c.height_px, backend=self.backend,
         )  # fmt: skip
-        self._image = ops.rasterise(splats, c.height_px, c.width_px, backend=self.backend)
-        return self._image.detach()
 
     def take(self, image_gradient: Tensor, step: int, rate: float) -> None:
         """One optimiser step, the `step`-th from 1, by the gradient of the picture drawn last."""
@@ -92,9 +105,9 @@ class JointGaussians:
         self.error.zero_()
         self.seen.fill_(-torch.inf)
 
-    def shown(self) -> np.ndarray:
+    def shown(self) -> Tensor:
         """bool [N]: which showed in some frame since the last move."""
-        return np.asarray((self.seen >= DEAD_LOGIT).numpy())
+        return self.seen >= DEAD_LOGIT
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that changes, by name; a checkpoint writes into these."""
@@ -103,6 +116,11 @@ class JointGaussians:
         out |= {"error": self.error, "seen": self.seen}
         out |= {f"moment.{i}": moment for i, moment in enumerate(self.moments)}
         return out | adam_tensors("network", self.network)
+
+
+def moments_of(base: Tensor, deltas: Tensor) -> Moments:
+    """An optimiser's moments before its first step."""
+    return torch.zeros_like(base), torch.zeros_like(base), torch.zeros_like(deltas), torch.zeros_like(deltas)
 
 
 def adam_tensors(name: str, optimiser: torch.optim.Adam) -> dict[str, Tensor]:
