@@ -28,17 +28,19 @@ FLOOR = {
     "evaluation": 4,
     "pipeline": 4,
     "cli": 5,
+    "server": 5,
 }
 # Neighbours on one floor that may meet, and why: sound is read through media; fitting reads clip folders; the performer
-# wears the face that capture finds; the demo and reports show what evaluation measures.
+# wears the face that capture finds; the demo and reports show what evaluation measures; the command line starts servers.
 NEIGHBOURS = {
     ("audio", "media"),
     ("fitting", "capture"),
     ("performer", "capture"),
     ("output", "compositing"),
     ("pipeline", "evaluation"),
+    ("cli", "server"),
 }
-RUN_SIDE = {"driving", "rendering", "compositing", "output"}
+RUN_SIDE = {"driving", "rendering", "compositing", "output", "server"}
 FIT_SIDE = {"capture", "fitting", "performer"}
 
 

@@ -67,14 +67,9 @@ def parse_background(text: str) -> Background:
     Raises:
         InputError: none of these, or the picture cannot be read.
     """
-    if text == "clip":
-        return Background(None)
-    if text == "none":
-        return Background(nothing=True, name=text)
-    if text.lower() in NAMED_COLOURS:
-        return Background(np.array(NAMED_COLOURS[text.lower()], np.uint8), name=text)
-    if re.fullmatch(r"#?[0-9a-fA-F]{6}", text):
-        return Background(np.frombuffer(bytes.fromhex(text.removeprefix("#")), np.uint8), name=text)
+    plain = plain_background(text)
+    if plain is not None:
+        return plain
     path = Path(text)
     if not path.is_file():
         raise InputError(f"the background {text!r} is no colour and no file", _WANTED, "check the spelling")
@@ -91,3 +86,16 @@ def parse_background(text: str) -> Background:
             "give a PNG, JPEG or video file",
         ) from error  # fmt: skip
     return Background(video=path, name=text)
+
+
+def plain_background(text: str) -> Background | None:
+    """A background for which no file is looked at: "clip", "none", a colour's name or "#rrggbb"; None else."""
+    if text == "clip":
+        return Background(None)
+    if text == "none":
+        return Background(nothing=True, name=text)
+    if text.lower() in NAMED_COLOURS:
+        return Background(np.array(NAMED_COLOURS[text.lower()], np.uint8), name=text)
+    if re.fullmatch(r"#?[0-9a-fA-F]{6}", text):
+        return Background(np.frombuffer(bytes.fromhex(text.removeprefix("#")), np.uint8), name=text)
+    return None

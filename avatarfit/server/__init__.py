@@ -1,0 +1,1 @@
+"""The door for browsers and programs: live sessions over HTTP, WebSocket and WebRTC."""
