@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from avatarfit.rendering.head_layer import HeadLayer
@@ -22,15 +24,22 @@ def test_what_is_head_stays_and_what_is_torso_goes(hashgrid_avatar: Any, someone
         np.testing.assert_allclose(alone, whole if kept else np.zeros_like(whole), atol=2e-3)
 
 
-def test_half_a_head_is_half_of_the_picture(hashgrid_avatar: Any, someone: SimpleNamespace) -> None:
-    """What hides what is the whole picture's: half a head is half of every pixel."""
-    avatar = replace(hashgrid_avatar, field=None)
+def test_what_is_half_a_heads_is_all_of_it(hashgrid_avatar: Any, someone: SimpleNamespace) -> None:
+    """Skin that is made of face over neck lets nothing through; what is hardly the head's is not in the picture."""
+    gaussians = replace(hashgrid_avatar.gaussians, skin=torch.full((300,), 0.5))
+    avatar = replace(hashgrid_avatar, field=None, gaussians=gaussians)
     whole = renderer_of(avatar, avatar.camera).render(someone.motion, 3)
-    half = HeadLayer(avatar, avatar.camera, neck=(-1.0, 1.0))  # shares from a half on, by the skinning weight
-    low, high = 0.5, float(0.75**2 * (3 - 2 * 0.75))  # weights of 0 and of a half
-    alone = half.render(someone.motion, 3)
-    assert (alone[..., 3] >= low * whole[..., 3] - 2e-3).all()
-    assert (alone[..., 3] <= high * whole[..., 3] + 2e-3).all()
+    shares = []
+    for low in (0.0, 0.1, 0.2, 0.3):  # bounds about 0.5: the Gaussians are the head's by less and less
+        way = (0.5 - low) / (1 - low)
+        share = way * way * (3 - 2 * way)
+        alone = HeadLayer(avatar, avatar.camera, neck=(low, 1.0)).render(someone.motion, 3)
+        drawn = float(alone.sum() / whole.sum())
+        np.testing.assert_allclose(alone, drawn * whole, atol=2e-3)
+        shares.append((share, drawn))
+    assert shares[0] == (0.5, pytest.approx(1, abs=0.01))
+    assert shares[-1] == (pytest.approx(0.2, abs=0.01), pytest.approx(0, abs=0.01))
+    assert all(more[1] > less[1] for more, less in pairwise(shares))
 
 
 def test_a_field_is_part_of_the_head(hashgrid_avatar: Any, someone: SimpleNamespace) -> None:
