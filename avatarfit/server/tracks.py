@@ -1,0 +1,128 @@
+"""What one peer is sent: the frames of one subscription as a track of pictures and one of sound."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+from aiortc import MediaStreamTrack
+from aiortc.mediastreams import VIDEO_CLOCK_RATE, VIDEO_TIME_BASE, MediaStreamError
+
+from avatarfit.pipeline.live_frame import SOUND_HZ
+from avatarfit.server.packed_alpha import PackedLayout, pack_i420
+
+if TYPE_CHECKING:
+    from avatarfit.pipeline.live_frame import LiveFrame
+    from avatarfit.server.subscription import Subscription
+
+PACKET_SAMPLES = 960
+"""20 ms: what a packet of Opus holds (RFC 7587)."""
+_MOST_PACKETS = 50
+_SOUND_TIME_BASE = Fraction(1, SOUND_HZ)
+
+
+class PictureTrack(MediaStreamTrack):
+    """The newest picture; one that comes before the last was taken stands in its place.
+
+    Args:
+        layout: of the pictures.
+    """
+
+    kind = "video"
+
+    def __init__(self, layout: PackedLayout) -> None:
+        super().__init__()
+        self._layout = layout
+        self._newest: LiveFrame | None = None
+        self._came = asyncio.Event()
+        self.left_out = 0
+        """Pictures that were not taken in time."""
+
+    def offer(self, frame: LiveFrame) -> None:
+        """A frame with a new picture; never waits."""
+        self.left_out += self._newest is not None
+        self._newest = frame
+        self._came.set()
+
+    def stop(self) -> None:
+        """No more come."""
+        super().stop()
+        self._came.set()
+
+    async def recv(self) -> av.VideoFrame:
+        """See `MediaStreamTrack`."""
+        while self._newest is None:
+            if self.readyState != "live":
+                raise MediaStreamError
+            self._came.clear()
+            await self._came.wait()
+        frame, self._newest = self._newest, None
+        picture = av.VideoFrame.from_numpy_buffer(pack_i420(frame.picture, self._layout), format="yuv420p")
+        picture.pts = round(frame.pts_seconds * VIDEO_CLOCK_RATE)
+        picture.time_base = VIDEO_TIME_BASE
+        return picture
+
+
+class SoundTrack(MediaStreamTrack):
+    """The sound of all frames, in packets that leave at the pace at which they are heard.
+
+    A receiver takes the time at which packets leave as the time to which they belong: two that leave together would
+    set sound and picture apart.
+    """
+
+    kind = "audio"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rest = np.zeros(0, np.int16)
+        self._next = 0
+        self._packets: deque[tuple[float, int, np.ndarray]] = deque(maxlen=_MOST_PACKETS)
+        self._came = asyncio.Event()
+
+    def offer(self, frame: LiveFrame) -> None:
+        """The next frame; never waits. Where frames are missing, time goes on without them."""
+        begin = round(frame.pts_seconds * SOUND_HZ)
+        if begin != self._next + len(self._rest):
+            self._rest, self._next = self._rest[:0], begin
+        due = time.monotonic() - len(self._rest) / SOUND_HZ
+        sound = np.concatenate([self._rest, frame.sound])
+        whole = len(sound) - len(sound) % PACKET_SAMPLES
+        for at in range(0, whole, PACKET_SAMPLES):
+            self._packets.append((due + at / SOUND_HZ, self._next + at, sound[at : at + PACKET_SAMPLES]))
+        self._rest, self._next = sound[whole:], self._next + whole
+        self._came.set()
+
+    def stop(self) -> None:
+        """No more comes."""
+        super().stop()
+        self._came.set()
+
+    async def recv(self) -> av.AudioFrame:
+        """See `MediaStreamTrack`."""
+        while not self._packets:
+            if self.readyState != "live":
+                raise MediaStreamError
+            self._came.clear()
+            await self._came.wait()
+        due, begin, samples = self._packets.popleft()
+        wait = due - time.monotonic()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        packet = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        packet.sample_rate, packet.pts, packet.time_base = SOUND_HZ, begin, _SOUND_TIME_BASE
+        return packet
+
+
+async def feed(frames: Subscription[LiveFrame], picture: PictureTrack, sound: SoundTrack) -> None:
+    """Gives every frame to both tracks, until the frames end."""
+    first = True
+    async for frame in frames:
+        sound.offer(frame)
+        if frame.fresh or first:
+            picture.offer(frame)
+            first = False
