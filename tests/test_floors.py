@@ -31,7 +31,8 @@ FLOOR = {
     "server": 5,
 }
 # Neighbours on one floor that may meet, and why: sound is read through media; fitting reads clip folders; the performer
-# wears the face that capture finds; the demo and reports show what evaluation measures; the command line starts servers.
+# wears the face that capture finds; the demo and reports show what evaluation measures; a command
+# starts the server.
 NEIGHBOURS = {
     ("audio", "media"),
     ("fitting", "capture"),

@@ -17,8 +17,8 @@ from avatarfit.driving.emotions import EMOTIONS
 EASE_SECONDS = (0.2, 0.4)
 """Shortest and longest time in which a range's values come and go."""
 _DEFAULT_EASE_SECONDS = 0.3
-_GAZE_LIMIT_DEGREES = 30.0
-_HIGHEST = {
+GAZE_LIMIT_DEGREES = 30.0
+HIGHEST = {
     "lip_opening": 2.0, "expression": 2.0, "head_motion": 1.0, "blink_rate": 5.0,
     "emotion_strength": 1.0, "emotion_upper": 1.0, "emotion_lower": 1.0,
 }  # fmt: skip
@@ -48,7 +48,7 @@ class Settings:
     """0 to 1, for the mouth alone; instead of emotion_strength."""
 
     def __post_init__(self) -> None:
-        for name, highest in _HIGHEST.items():
+        for name, highest in HIGHEST.items():
             value = getattr(self, name)
             if value is None:
                 continue
@@ -71,13 +71,13 @@ def parse_gaze(gaze: Any) -> str | tuple[float, float]:
         return str(gaze)
     try:
         right, up = (float(number) for number in numbers)
-        if max(abs(right), abs(up)) <= _GAZE_LIMIT_DEGREES:
+        if max(abs(right), abs(up)) <= GAZE_LIMIT_DEGREES:
             return right, up
     except (TypeError, ValueError):
         pass
     raise InputError(
         f"gaze came as {gaze}",
-        f"free, camera, or degrees right and up such as 10,-5, at most {_GAZE_LIMIT_DEGREES:g} each",
+        f"free, camera, or degrees right and up such as 10,-5, at most {GAZE_LIMIT_DEGREES:g} each",
         "change it",
     )
 

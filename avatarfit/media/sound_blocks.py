@@ -68,16 +68,21 @@ def sound_blocks(path: str | Path) -> SoundBlocks:
 class DecodedSound:
     """The first sound stream of an open file, mixed to one channel; to be iterated once, while the file is open.
 
+    Args:
+        container: the file.
+        path: it, or what a person calls it.
+        by_pictures: the sound's start is told on the pictures' clock, for which one picture is decoded.
+
     Attributes:
         sample_rate_hz, start_seconds: as in `SoundBlocks`.
     """
 
-    def __init__(self, container: InputContainer, path: Path) -> None:
+    def __init__(self, container: InputContainer, path: Path | str, by_pictures: bool = True) -> None:
         import av
 
         if not container.streams.audio:
             raise SoundError(f"{path} has no sound in it", SOUND_WANTED, "give a file with a sound track")
-        picture_seconds = first_picture_seconds(container)
+        picture_seconds = first_picture_seconds(container) if by_pictures else None
         if picture_seconds is not None:
             container.seek(0)
         self._path, self._stream = path, container.streams.audio[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module, resources
 
@@ -12,24 +12,34 @@ import avatarfit
 from avatarfit.model.avatar import Avatar
 from avatarfit.server.problems import add_problems
 from avatarfit.server.routes_page import page_routes
+from avatarfit.server.routes_server import server_routes
 from avatarfit.server.routes_sessions import session_routes
+from avatarfit.server.routes_speech import speech_routes
+from avatarfit.server.routes_streams import stream_routes
 from avatarfit.server.security import Guard
 from avatarfit.server.sessions import Sessions
 from avatarfit.server.settings import ServerSettings
+from avatarfit.server.voices import OfferedVoice, Voices, installed_voices
 
 
-def create_app(avatars: Mapping[str, Avatar], settings: ServerSettings | None = None) -> FastAPI:
+def create_app(
+    avatars: Mapping[str, Avatar],
+    settings: ServerSettings | None = None,
+    voices: Iterable[OfferedVoice] | None = None,
+) -> FastAPI:
     """A server of live avatars; its sessions are `app.state.sessions`.
 
     Args:
         avatars: by the name that requests use.
         settings: bounds, and how sessions run.
+        voices: for texts; None for those that are installed.
 
     Raises:
-        InputError: no avatar came.
+        InputError: no avatar came, or two voices of one name.
     """
     settings = settings or ServerSettings()
     sessions = Sessions(avatars, settings)
+    known = Voices(installed_voices() if voices is None else voices)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -43,7 +53,11 @@ def create_app(avatars: Mapping[str, Avatar], settings: ServerSettings | None = 
     )  # fmt: skip
     app.state.sessions = sessions
     add_problems(app)
-    app.include_router(session_routes(sessions))
+    for router in (
+        server_routes(sessions, known), session_routes(sessions), speech_routes(sessions, known),
+        stream_routes(sessions),
+    ):  # fmt: skip
+        app.include_router(router)
     if resources.files("avatarfit.server").joinpath("webrtc.py").is_file():
         app.include_router(import_module("avatarfit.server.webrtc").router(sessions, settings))
     if resources.files("avatarfit.server").joinpath("page").is_dir():

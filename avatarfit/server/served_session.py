@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from avatarfit.pipeline.live_saying import Saying
     from avatarfit.pipeline.speech_synthesis import Voice
     from avatarfit.server.settings import ServerSettings
+    from avatarfit.server.spoken_stream import SpokenStream
 
 _MOST_EVENTS = 64
 _MOST_SAYINGS = 16
@@ -181,6 +182,14 @@ class ServedSession:
         if len(text) > most:
             raise InputError(f"a text of {len(text)} letters came", f"at most {most}", "send it in parts")
         return self._say(checked_text(text), voice, 0.0)
+
+    def say_stream(self, stream: SpokenStream) -> Saying:
+        """Says a sound as it comes, after all that waits.
+
+        Raises:
+            BusyError: as many wait as may.
+        """
+        return self._say("", stream, 0.0)
 
     def _say(self, text: str, voice: Voice, seconds: float) -> Saying:
         self._sayings = [(saying, length) for saying, length in self._sayings if not saying.done]

@@ -1,0 +1,160 @@
+"""WebSockets of a session: sound in as it is made (/pcm), and what happens out (/events)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from avatarfit.contracts import AvatarfitError, InputError
+from avatarfit.pipeline.live_sound import as_mono
+from avatarfit.server.controls import controls_info
+from avatarfit.server.problems import sentence
+from avatarfit.server.served_session import ServedSession
+from avatarfit.server.sessions import Sessions
+from avatarfit.server.spoken_stream import SpokenStream
+
+MOST_PIECE_BYTES = 1 << 20
+_KINDS = "speak", "microphone", "hear"
+_WORDS = "end", "interrupt"
+_PATIENCE_SECONDS = 10.0
+_WAIT_SECONDS = 0.05
+_PART_SECONDS = 0.5
+_POLICY, _MOST_REASON = 1008, 120
+
+
+def stream_routes(sessions: Sessions) -> APIRouter:
+    """WebSockets under /api/sessions/{id}."""
+    router = APIRouter(prefix="/api/sessions/{id}")
+
+    @router.websocket("/pcm")
+    async def pcm(socket: WebSocket, id: str) -> None:
+        """Binary: 16-bit little-endian mono samples. Text: "end" of an utterance, or "interrupt"."""
+        await socket.accept()
+        try:
+            rate_hz, kind = _asked(socket)
+            session = sessions.get(id)
+            with session.held():
+                await _Incoming(session, rate_hz, kind, sessions.settings.most_sound_seconds).run(socket)
+        except AvatarfitError as error:
+            await _refuse(socket, error)
+        except WebSocketDisconnect:
+            pass
+
+    @router.websocket("/events")
+    async def events(socket: WebSocket, id: str) -> None:
+        """JSON records with a "type": state, note, rates, controls, closed."""
+        await socket.accept()
+        try:
+            session = sessions.get(id)
+            async with session.events() as happenings:
+                await socket.send_json({"type": "state", "state": str(session.state), "pts_seconds": None})
+                await socket.send_json({"type": "controls", **controls_info(session.controls).model_dump(mode="json")})
+                leaving = asyncio.create_task(_until_left(socket))
+                leaving.add_done_callback(lambda _: happenings.leave())
+                try:
+                    async for happening in happenings:
+                        await socket.send_json(happening)
+                finally:
+                    leaving.cancel()
+            if socket.application_state == WebSocketState.CONNECTED and session.closed:
+                await socket.close()
+        except AvatarfitError as error:
+            await _refuse(socket, error)
+        except WebSocketDisconnect:
+            pass
+
+    return router
+
+
+class _Incoming:
+    """Sound of one WebSocket on its way into a session."""
+
+    def __init__(self, session: ServedSession, rate_hz: int, kind: str, most_seconds: float) -> None:
+        self._session, self._rate, self._kind, self._most = session, rate_hz, kind, most_seconds
+        self._utterance: SpokenStream | None = None
+
+    async def run(self, socket: WebSocket) -> None:
+        """Until the client leaves, or sends what cannot be used.
+
+        Raises:
+            InputError: that.
+        """
+        try:
+            while not self._session.closed:
+                message = await socket.receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                if message.get("bytes") is not None:
+                    await self._take(_samples(message["bytes"]))
+                else:
+                    self._obey(message.get("text") or "")
+            await socket.close()
+        finally:
+            if self._utterance is not None:
+                self._utterance.end()
+
+    def _obey(self, word: str) -> None:
+        if word not in _WORDS:
+            raise InputError(f"the text {word[:40]!r} came", " or ".join(_WORDS), "send sound as binary messages")
+        if word == "interrupt":
+            self._session.interrupt()
+        elif self._utterance is not None:
+            self._utterance.end()
+        elif self._kind == "microphone":
+            self._session.live.end()
+
+    async def _take(self, samples: np.ndarray) -> None:
+        if self._kind == "speak":
+            await self._speak(samples)
+            return
+        size = max(round(_PART_SECONDS * self._rate), 1)
+        for at in range(0, len(samples), size):
+            part = samples[at : at + size]
+            if self._kind == "hear":
+                self._session.live.hear(part, self._rate)
+            # A microphone does not wait: what there is no room for is lost.
+            elif self._session.live.takes(len(part) / self._rate, self._most):
+                self._session.live.push(part, self._rate, live=True)
+
+    async def _speak(self, samples: np.ndarray) -> None:
+        sound = as_mono(samples, self._rate)
+        while self._utterance is not None and self._utterance.waiting_seconds > self._most and not self._session.closed:
+            await asyncio.sleep(_WAIT_SECONDS)
+        if self._utterance is None or not self._utterance.push(sound, self._rate):
+            self._utterance = SpokenStream(_PATIENCE_SECONDS)
+            self._utterance.push(sound, self._rate)
+            self._session.say_stream(self._utterance)
+
+
+def _asked(socket: WebSocket) -> tuple[int, str]:
+    rate, kind = socket.query_params.get("rate", "24000"), socket.query_params.get("kind", "speak")
+    if kind not in _KINDS:
+        raise InputError(f"kind came as {kind[:40]!r}", ", ".join(_KINDS), "choose one")
+    if not (rate.isascii() and rate.isdigit() and len(rate) <= 6):
+        raise InputError(f"rate came as {rate[:40]!r}", "samples a second, such as 24000", "correct it")
+    as_mono(np.zeros(0, np.float32), int(rate))
+    return int(rate), kind
+
+
+def _samples(piece: bytes) -> np.ndarray:
+    if len(piece) > MOST_PIECE_BYTES:
+        raise InputError(f"{len(piece):,} bytes of sound came", f"at most {MOST_PIECE_BYTES:,}", "send smaller pieces")
+    if len(piece) % 2:
+        raise InputError(f"{len(piece)} bytes of sound came", "whole 16-bit samples", "cut it at even bytes")
+    return np.frombuffer(piece, "<i2")
+
+
+async def _until_left(socket: WebSocket) -> None:
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass
+
+
+async def _refuse(socket: WebSocket, error: AvatarfitError) -> None:
+    detail: dict[str, Any] = {"type": "problem", "detail": sentence(error)}
+    await socket.send_text(json.dumps(detail))
+    await socket.close(_POLICY, detail["detail"].encode()[:_MOST_REASON].decode(errors="ignore"))

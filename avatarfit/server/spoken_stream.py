@@ -1,0 +1,74 @@
+"""A `Voice` whose sound comes piece by piece from elsewhere: what an assistant or a speech engine sends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from queue import Empty, SimpleQueue
+
+import numpy as np
+
+from avatarfit.contracts import AudioClip
+
+_LOOK_SECONDS = 0.1
+
+
+class SpokenStream:
+    """One utterance, as it comes. See `Voice`.
+
+    Args:
+        patience_seconds: without a piece for so long it counts as ended, so that others are heard.
+    """
+
+    def __init__(self, patience_seconds: float) -> None:
+        self._patience = patience_seconds
+        self._pieces: SimpleQueue[AudioClip | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._waiting = 0.0
+        self._ended = False
+
+    @property
+    def ended(self) -> bool:
+        """It takes no more."""
+        return self._ended
+
+    @property
+    def waiting_seconds(self) -> float:
+        """So much sound waits here."""
+        return self._waiting
+
+    def push(self, samples: np.ndarray, rate_hz: int) -> bool:
+        """The next piece, float32 [n]; False where the utterance has ended and takes no more."""
+        clip = AudioClip(samples, rate_hz)
+        with self._lock:
+            if self._ended:
+                return False
+            self._waiting += clip.duration_seconds
+        self._pieces.put(clip)
+        return True
+
+    def end(self) -> None:
+        """It is whole. May be called twice."""
+        with self._lock:
+            self._ended = True
+        self._pieces.put(None)
+
+    def speak(self, text: str, stopped: threading.Event | None = None) -> Generator[AudioClip, None, None]:
+        """See `Voice`; the text does not matter."""
+        waited = 0.0
+        try:
+            while waited < self._patience and not (stopped is not None and stopped.is_set()):
+                try:
+                    clip = self._pieces.get(timeout=_LOOK_SECONDS)
+                except Empty:
+                    waited += _LOOK_SECONDS
+                    continue
+                if clip is None:
+                    return
+                waited = 0.0
+                with self._lock:
+                    self._waiting -= clip.duration_seconds
+                yield clip
+        finally:
+            with self._lock:
+                self._ended = True
