@@ -26,6 +26,7 @@ from avatarfit.cli.fetch_command import Fetch
 from avatarfit.cli.fit_commands import Capture, Fit
 from avatarfit.cli.look_commands import Doctor, Inspect
 from avatarfit.cli.prior_command import FitDriver
+from avatarfit.cli.serve_command import Serve
 from avatarfit.cli.verify_command import Verify
 
 _DESCRIPTION = """From a clip of one person to a digital human that speaks.
@@ -35,12 +36,15 @@ See the whole way with a synthetic person: avatarfit demo
 Make an avatar of a person: avatarfit fit clip.mp4 -o anna.avatar
 
 Make it speak: avatarfit drive anna.avatar --audio speech.wav -o talking.mp4
+
+Let it answer live, in a browser: avatarfit serve anna.avatar
 """
 
 Command = (
     Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Drive, tyro.conf.subcommand("drive")]
     | Annotated[Dub, tyro.conf.subcommand("dub")]
+    | Annotated[Serve, tyro.conf.subcommand("serve")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Convert, tyro.conf.subcommand("convert")]

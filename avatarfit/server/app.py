@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from importlib import import_module, resources
+from importlib import resources
 
 from fastapi import FastAPI
 
@@ -20,6 +20,7 @@ from avatarfit.server.security import Guard
 from avatarfit.server.sessions import Sessions
 from avatarfit.server.settings import ServerSettings
 from avatarfit.server.voices import OfferedVoice, Voices, installed_voices
+from avatarfit.server.webrtc import router as webrtc_routes
 
 
 def create_app(
@@ -55,11 +56,9 @@ def create_app(
     add_problems(app)
     for router in (
         server_routes(sessions, known), session_routes(sessions), speech_routes(sessions, known),
-        stream_routes(sessions),
+        stream_routes(sessions), webrtc_routes(sessions, settings),
     ):  # fmt: skip
         app.include_router(router)
-    if resources.files("avatarfit.server").joinpath("webrtc.py").is_file():
-        app.include_router(import_module("avatarfit.server.webrtc").router(sessions, settings))
     if resources.files("avatarfit.server").joinpath("page").is_dir():
         app.include_router(page_routes())
     app.add_middleware(Guard, settings=settings)
