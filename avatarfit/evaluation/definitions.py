@@ -128,10 +128,13 @@ DEFINITIONS: dict[str, Definition] = {
         "", _ONE,
     ),
     "neck_seams": Definition(
-        "the neck seam with the clip's own torso under the head (source) on held-out frames, and in head poses of "
-        "another clip, with the torso of the model and of the clip: there no true frame exists, so the squared "
-        "gradient for each pixel of the render's band is held against the median of the frames within half a second "
-        "of the clip's frame whose pose is nearest",
+        "the neck seam with the clip's own torso under the head (source) on held-out frames; and in head poses of "
+        "another clip (other_pose), with the torso of the model and of the clip. There no true frame exists: the "
+        "squared gradient for each pixel within 0.04 of the face's size of the jaw's line, from ear to ear, is held "
+        "against its median in the 9 true frames whose jaw lies nearest, as seen from the torso, and true_frames is "
+        "what the true frames themselves measure so, frames within a second of them left out: no render can be asked "
+        "for less spread. other_pose_by_labels is the earlier definition: the render's own border of head and body "
+        "against that of the clip's labels about the frame whose pose is nearest; the two borders differ",
         "", _ONE,
     ),
     "pose_jitter": Definition(

@@ -40,6 +40,23 @@ def seam_band(labels: np.ndarray, face_size_px: float) -> np.ndarray:
     return np.asarray(head > 0) & np.asarray(body > 0)
 
 
+def jaw_band(jaw_px: np.ndarray, face_size_px: float, width_px: int, height_px: int) -> np.ndarray:
+    """bool [height, width]: within `SEAM_SHARE` of the face's size of the line along the jaw.
+
+    It needs no labels, so pictures of which no true frame exists have it, too, and just as true frames do.
+
+    Args:
+        jaw_px: float [P, 2], from ear to ear, pixels.
+        face_size_px: as in `seam_band`.
+    """
+    import cv2
+
+    away = np.ones((height_px, width_px), np.uint8)
+    line = np.round((jaw_px - 0.5) * 16).astype(np.int32)
+    cv2.polylines(away, [line[:, None]], False, (0,), shift=4)
+    return np.asarray(cv2.distanceTransform(away, cv2.DIST_L2, 5) <= SEAM_SHARE * face_size_px)
+
+
 def neck_seam(truth: np.ndarray, render: np.ndarray, band: np.ndarray) -> float:
     """Gradient energy of the render over the truth's in the band: near 1 is best; above, an edge; below, a blur.
 

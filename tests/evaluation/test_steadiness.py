@@ -9,7 +9,14 @@ import pytest
 
 from avatarfit.capture.clip_folder import BACKGROUND, FACE, NECK, TORSO
 from avatarfit.contracts import HeadPose
-from avatarfit.evaluation.steadiness import Flicker, PoseJitter, neck_seam, root_mean_square, seam_band
+from avatarfit.evaluation.steadiness import (
+    Flicker,
+    PoseJitter,
+    jaw_band,
+    neck_seam,
+    root_mean_square,
+    seam_band,
+)
 from avatarfit.performer import Performer
 from avatarfit.performer.performance import Performance
 
@@ -33,6 +40,15 @@ def test_the_band_lies_along_the_border_of_head_and_body() -> None:
     assert not band[:, :35].any()
     assert not band[85:].any()
     assert seam_band(labels(), 50.0).sum() < band.sum()
+
+
+def test_the_band_along_a_jaw_is_as_wide_and_rides_on_it() -> None:
+    line = np.array([[30.5, 70.5], [90.5, 70.5]])
+    band = jaw_band(line, 100.0, SIDE, SIDE)
+    assert np.flatnonzero(band[:, 60]).tolist() == list(range(66, 75))
+    assert not band[:, :26].any()
+    assert not band[:, 95:].any()
+    assert (jaw_band(line + [0, 7], 100.0, SIDE, SIDE) == np.roll(band, 7, axis=0)).all()
 
 
 def test_the_same_picture_has_no_seam() -> None:
