@@ -172,3 +172,37 @@ def hashgrid_avatar(someone: SimpleNamespace) -> Any:
     modes = TorsoModes(np.zeros((counts[2], 2, 2, 2), np.float32), np.float32([-1, -1, 1, 1]))
     plate = np.full((64, 48, 3), 90, np.uint8)
     return Avatar(rig, Camera(48, 64, 90.0, 24.0, 26.0), gaussians, driver, plate, RATE, {"seed": 0}, modes, field)
+
+
+@pytest.fixture(scope="session")
+def speaker(hashgrid_avatar: Any) -> Any:
+    """A made-up person of Gaussians alone whose driver has random weights, and moves."""
+    from dataclasses import replace
+
+    import torch
+
+    from avatarfit.audio import FEATURE_COUNT, FEATURE_NAME
+    from avatarfit.model.audio_to_landmarks import AudioToLandmarks, AudioToLandmarksConfig
+
+    driver = hashgrid_avatar.driver
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = AudioToLandmarks(
+            AudioToLandmarksConfig(FEATURE_COUNT, len(driver.mouth_rest), width=16, heads=2, layers=2, members=1)
+        )
+        torch.nn.init.normal_(network.members[0].get_parameter("out.weight"), std=0.3)
+    random = np.random.default_rng(0)
+    habits = replace(driver.habits, sound=random.normal(size=(len(driver.habits), 3)).astype(np.float32))
+    return replace(
+        hashgrid_avatar, field=None, driver=replace(driver, feature_name=FEATURE_NAME, network=network, habits=habits)
+    )
+
+
+@pytest.fixture(scope="session")
+def speech() -> SimpleNamespace:
+    """Eight seconds of a made-up voice at 16 kHz: samples float32 [n], rate."""
+    from avatarfit.performer.speech import synthesise, write_phrases
+
+    random = np.random.default_rng(0)
+    clip = synthesise(write_phrases(8.0, random), random)
+    return SimpleNamespace(samples=clip.samples, rate=clip.sample_rate_hz)

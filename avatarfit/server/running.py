@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from pathlib import Path
 
@@ -28,8 +29,9 @@ def listen(settings: ServerSettings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=_CONNECTIONS)
     except OSError as error:
+        why = os.strerror(error.errno) if error.errno else error
         raise InputError(
-            f"the address {settings.host}:{settings.port} cannot be listened at ({error.strerror or error})",
+            f"the address {settings.host}:{settings.port} cannot be listened at ({why})",
             "one of this machine's, and a port that is free", "choose others with --host and --port",
         ) from error  # fmt: skip
 

@@ -134,8 +134,11 @@ class Sessions:
                 f"the background {options.background[:_LONGEST_WORD]!r} came",
                 f"clip, none, {', '.join(NAMED_COLOURS)} or such as #00b140", "choose one of them",
             )  # fmt: skip
-        if options.alpha and not found.nothing:
-            raise InputError(f"the background {found.name} came with alpha", "one of them", "leave the background out")
+        if options.alpha != found.nothing:
+            raise InputError(
+                f"the background {found.name} came {'with' if options.alpha else 'without'} alpha",
+                "none with alpha, another without", "leave the background out",
+            )  # fmt: skip
         return found
 
     def get(self, id: str) -> ServedSession:

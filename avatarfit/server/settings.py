@@ -70,6 +70,11 @@ class ServerSettings:
             raise InputError(
                 "a weak token came", f"{SHORTEST_TOKEN} or more of A-Z a-z 0-9 - _ . ~", "try --token auto"
             )
+        if getattr(self.live.background, "nothing", self.live.background == "none"):
+            raise InputError(
+                "the background none came for a server", "one for sessions without alpha",
+                "leave it out: a session opened with alpha has none",
+            )  # fmt: skip
         for origin in self.origins:
             parts = urlsplit(origin)
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query:
