@@ -114,8 +114,9 @@ def hashgrid_avatar(someone: SimpleNamespace) -> Any:
     from avatarfit.model.avatar import Avatar
     from avatarfit.model.driver_model import DriverModel
     from avatarfit.model.gaussian_avatar import GaussianAvatar, MotionWeights, condition, group_mask
-    from avatarfit.model.hashgrid_head import DENSITY, DISPLACEMENT, FieldShape, HashgridHead
+    from avatarfit.model.hashgrid_head import FieldShape, HashgridHead
     from avatarfit.model.torso_modes import TorsoModes
+    from avatarfit.ops.field import DENSITY, DISPLACEMENT
     from avatarfit.ops.fused_mlp import mlp_layers
     from avatarfit.ops.march import morton_cell, pack_bits
 

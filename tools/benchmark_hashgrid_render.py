@@ -3,10 +3,10 @@
     python tools/benchmark_hashgrid_render.py --output hashgrid-render.json
     python tools/benchmark_hashgrid_render.py --sizes 256 512 --threads 1 2
 
-The head is a field of the default shape whose occupied cells are a shell as fitting leaves one, seen by about 10,000
-rays of a 256 x 256 picture with about 8 samples each. Stages are what `HashgridHead.look` does, one after another, with
-torch on one thread. The bound counts each stage's operations and the bytes that must be moved, over a matrix product's
-and a copy's speed in the same run: what is moved between stages lies in caches in part, so a stage may beat it.
+The head is a field of the default shape whose occupied cells are a shell as fitting leaves one, so near that it fills
+about half of the picture, as fitted heads do. Stages are what `HashgridHead.look` does, one after another, with torch
+on one thread. The bound counts each stage's operations and the bytes that must be moved, over a matrix product's and a
+copy's speed in the same run: what is moved between stages lies in caches in part, so a stage may beat it.
 `step` is the forward and backward pass of a patch of rays, as fitting makes it, without loss and optimiser.
 `processor_ms` is the least time of this process on the processors, all threads together: what a busy machine tells of
 a frame with one thread.
@@ -32,10 +32,6 @@ from avatarfit.contracts import Camera
 from avatarfit.model.gaussian_avatar import group_mask
 from avatarfit.model.hashgrid_head import (
     COLOUR_FROM,
-    DENSITY,
-    DISPLACEMENT,
-    LOCAL,
-    LOG_DENSITY_MAX,
     FieldShape,
     FrameState,
     HashgridHead,
@@ -45,14 +41,14 @@ from avatarfit.model.hashgrid_head import (
 )
 from avatarfit.model.motion_grid import COLUMNS
 from avatarfit.ops import native
-from avatarfit.ops.hash_encode import triplane_encode
+from avatarfit.ops.field import DENSITY
 from avatarfit.ops.march import morton_cell, pack_bits
 
 LOW_CM, SIDE_CM = (-13.0, -13.0, -9.0), 26.0
 RADII_CM = (8.0, 11.0, 9.5)
 COUNTS = (12, 10, 4)
 """Lengths of the mouth's, the upper face's and the torso's code."""
-AWAY_CM = 100.0
+AWAY_CM = 53.0
 
 
 def make_head(shape: FieldShape) -> HashgridHead:
@@ -99,35 +95,29 @@ class Frame:
         return cls(head, state, rays_through(pixels[counts > 0], camera, pose))
 
     @torch.no_grad()
-    def draw(self, times: dict[str, list[float]]) -> dict[str, int]:
-        """`HashgridHead.look`, a stage at a time; how many rays, samples and coloured samples there were."""
-        head, shape, timed = self.head, self.head.shape, partial(add_time, times)
+    def draw(self, times: dict[str, list[float]]) -> Tensor:
+        """`HashgridHead.look`, a stage at a time."""
+        head, timed = self.head, partial(add_time, times)
         with timed("frame_state"):
             state = head.frame_state(torch.zeros(len(head.condition_low)))
         with timed("march"):
             samples = head.march(*self.rays)
-        with timed("motion"):
-            at = (samples.positions - torch.tensor(head.low_cm)) / head.side_cm
-            motion = ops.hash_encode(at, state.grid, shape.motion_grid)
-            at = at + motion[:, DISPLACEMENT] / head.side_cm
-        with timed("encode"):
-            told = [motion[:, LOCAL]]
-            if (space := shape.hash_grid) is not None:
-                told.append(ops.hash_encode(at, head.table, space))
-            if (plane := shape.plane_grid) is not None:
-                told.append(triplane_encode(at, head.planes, plane))
-        with timed("density"):
-            out = head.density(torch.cat(told, 1))
-            sigma = torch.exp((out[:, 0] + motion[:, DENSITY]).clamp(max=LOG_DENSITY_MAX))
-            features = torch.cat([out[:, 1:], motion[:, LOCAL]], 1)
+        with timed("see"):
+            return ops.see_field(samples, head.as_field(state), COLOUR_FROM)
+
+    @torch.no_grad()
+    def counts(self) -> dict[str, int]:
+        """Rays, samples, those that some light comes through to, and those that are coloured."""
+        samples = self.head.march(*self.rays)
+        sigma = self.head.density_at(samples.positions, self.state)
         rest = samples.t, samples.lengths, samples.offsets
-        with timed("composite"):
-            shown = torch.nonzero(ops.composite_rays(sigma, sigma[:, None], *rest).weights > COLOUR_FROM).flatten()
-        with timed("colour"):
-            colour = sigma.new_zeros(len(sigma), 3).index_copy_(0, shown, head.colour_of(features[shown], state))
-        with timed("composite"):
-            ops.composite_rays(sigma, colour, *rest)
-        return {"rays": len(self.rays[0]), "samples": len(sigma), "coloured_samples": len(shown)}
+        weights = ops.composite_rays(sigma, sigma[:, None], *rest).weights
+        return {
+            "rays": len(self.rays[0]),
+            "samples": len(sigma),
+            "asked_samples": int((weights > 0).sum()),
+            "coloured_samples": int((weights > COLOUR_FROM).sum()),
+        }
 
     def step(self, rays: tuple[Tensor, Tensor]) -> int:
         """Forward and backward of a patch; how many samples it had."""
@@ -145,28 +135,26 @@ class Frame:
 
 
 def work(head: HashgridHead, counts: dict[str, int]) -> dict[str, tuple[float, float]]:
-    """10^9 operations and 10^9 bytes of each stage: what is multiplied and added, what is read and written once."""
-    shape, samples, shown = head.shape, counts["samples"], counts["coloured_samples"]
+    """10^9 operations and 10^9 bytes of each stage: what is multiplied and added, what is read and written once.
+
+    Of `see` the tables count once and a sample for what goes in; what lies between its steps never leaves a cache.
+    """
+    shape, asked, shown = head.shape, counts["asked_samples"], counts["coloured_samples"]
     # Of a corner: its weight from the axes' shares, and a multiply-add for each feature.
+    motion = 8 * (2 + 2 * COLUMNS)
     in_space = shape.hash_levels * 8 * (2 + 2 * shape.hash_features)
     in_planes = 3 * shape.plane_levels * 4 * (1 + 2 * shape.plane_features)
     flops = {
         "frame_state": 2.0 * head.motion.bases.numel(),
         "march": 0.0,
-        "motion": samples * 8 * (2 + 2 * COLUMNS),
-        "encode": samples * (in_space + in_planes),
-        "density": 2.0 * samples * head.density.parameters_flat.numel(),
-        "composite": 2.0 * samples * 20,
-        "colour": 2.0 * shown * head.colour.parameters_flat.numel(),
+        "see": asked * (motion + in_space + in_planes + 2.0 * head.density.parameters_flat.numel() + 20)
+        + 2.0 * shown * head.colour.parameters_flat.numel(),
     }
+    tables = head.motion.row_count * COLUMNS + head.table.numel() + head.planes.numel()
     numbers = {
         "frame_state": head.motion.bases.numel() + head.motion.row_count * COLUMNS,
-        "march": 5 * samples,
-        "motion": head.motion.row_count * COLUMNS + (3 + COLUMNS + 3) * samples,
-        "encode": head.table.numel() + head.planes.numel() + (3 + shape.encoded) * samples,
-        "density": sum(head.density.widths[:: len(head.density.widths) - 1]) * samples,
-        "composite": (5 + 7) * samples,
-        "colour": sum(head.colour.widths[:: len(head.colour.widths) - 1]) * shown,
+        "march": 5 * counts["samples"],
+        "see": tables + 4 * asked + (4 + 2) * counts["rays"],
     }
     return {name: (1e-9 * flops[name], 4e-9 * numbers[name]) for name in flops}
 
@@ -177,12 +165,12 @@ def measure(
     """Median milliseconds of each stage, of the frame and of a training step; least ones on processors; the counts."""
     times: dict[str, list[float]] = {}
     busy: dict[str, list[float]] = {"frame": [], "step": []}
-    counts: dict[str, int] = {}
+    counts = frame.counts()
     for _ in range(repeats + 1):
         stages: dict[str, list[float]] = {}
         before = time.process_time()
         with add_time(times, "frame"):
-            counts = frame.draw(stages)
+            frame.draw(stages)
         between = time.process_time()
         for name, values in stages.items():
             times.setdefault(name, []).append(sum(values))

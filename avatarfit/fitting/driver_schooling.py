@@ -14,6 +14,7 @@ from avatarfit.fitting.driver_lessons import Lesson
 from avatarfit.fitting.driver_loss import DriverLoss
 from avatarfit.fitting.speech_augmentation import vary
 from avatarfit.model.audio_to_landmarks import LOOK_AHEAD_HOPS, PAST_HOPS, Member
+from avatarfit.ops.torch_threads import torch_threads
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,8 @@ def school(
     Returns:
         the smoothed loss at the end; NaN without a step.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(min(threads, config.threads))
-    try:
+    with torch_threads(config.threads):
         return _school(members, pupils, config, stride_hops, random, stage, seconds_budget, on_event)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _school(

@@ -20,15 +20,9 @@ from avatarfit import ops
 from avatarfit.contracts import Camera, Motion
 from avatarfit.fitting.initialise import OPENING_LOGIT, SUBNASALE
 from avatarfit.model.gaussian_avatar import ATTRIBUTE_COUNT, GROUPS, GaussianAvatar
-from avatarfit.model.hashgrid_head import (
-    DISPLACEMENT,
-    FrameState,
-    HashgridHead,
-    pixel_grid,
-    pixels_of_box,
-    rays_through,
-)
+from avatarfit.model.hashgrid_head import FrameState, HashgridHead, pixel_grid, pixels_of_box, rays_through
 from avatarfit.model.rig import Rig
+from avatarfit.ops.field import DISPLACEMENT
 from avatarfit.ops.march import morton_code
 
 VIEWS = 12

@@ -22,6 +22,7 @@ from avatarfit.fitting.frame_store import WEIGHT_SCALE, FrameStore, StoredFrame
 from avatarfit.fitting.perceptual_loss import PerceptualLoss
 from avatarfit.model.gaussian_avatar import GaussianAvatar
 from avatarfit.model.lpips_network import lpips_network
+from avatarfit.ops.torch_threads import torch_threads
 
 STAGE = "avatar"
 _RELOCATE_UNTIL = 0.7
@@ -94,14 +95,9 @@ class FrameTrainer(ABC, Generic[T]):
         Args:
             until_seconds: return once fitting has taken so long; run again to go on.
         """
-        # Torch's part of a step is small; its threads would only wait, spinning, for the kernels' own.
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with torch_threads(1):
             self._run(until_seconds)
             return self.result()
-        finally:
-            torch.set_num_threads(threads)
 
     def _run(self, until_seconds: float | None) -> None:
         settings, state, relocate_every = self._plan, self.state, self.gaussians.settings.relocate_every

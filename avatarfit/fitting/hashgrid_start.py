@@ -21,9 +21,10 @@ from avatarfit.capture.clip_folder import HEAD
 from avatarfit.contracts import InputError, Motion
 from avatarfit.fitting.frame_store import FrameStore
 from avatarfit.model.gaussian_avatar import condition, group_mask
-from avatarfit.model.hashgrid_head import DENSITY, DISPLACEMENT, REGIONS, FieldShape, HashgridHead
+from avatarfit.model.hashgrid_head import REGIONS, FieldShape, HashgridHead
 from avatarfit.model.motion_grid import COLUMNS, ZONES
 from avatarfit.model.rig import LIPS_INNER, LIPS_OUTER, MOUTH_REGION, UPPER_REGION
+from avatarfit.ops.field import DENSITY, DISPLACEMENT
 
 _MESH_COUNT = 468
 _FRAMES = 32

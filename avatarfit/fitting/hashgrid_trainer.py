@@ -26,9 +26,10 @@ from avatarfit.fitting.hashgrid_start import initial_head
 from avatarfit.fitting.initialise import initial_gaussians
 from avatarfit.fitting.seen_cells import SeenCells
 from avatarfit.model.gaussian_avatar import GaussianAvatar
-from avatarfit.model.hashgrid_head import DISPLACEMENT, FrameState, HashgridHead, pixels_of_box, rays_through
+from avatarfit.model.hashgrid_head import FrameState, HashgridHead, pixels_of_box, rays_through
 from avatarfit.model.motion_grid import COLUMNS
 from avatarfit.model.torso_modes import TorsoModes
+from avatarfit.ops.field import DISPLACEMENT
 
 _BETAS = (0.9, 0.99)
 _BASIS_RATE = 0.25
@@ -204,7 +205,7 @@ class HashgridTrainer(FrameTrainer[tuple[GaussianAvatar, HashgridHead]]):
         for frame in chosen.astype(int):
             pixels = self._pixels(int(frame))
             samples = head.march(*rays_through(pixels, camera, self.poses[frame]), backend=self.backend)
-            sigma = head.density_at(samples.positions, head.frame_state(self.condition[frame]), self.backend)[0]
+            sigma = head.density_at(samples.positions, head.frame_state(self.condition[frame]), self.backend)
             rest = samples.t, samples.lengths, samples.offsets
             cells.see(samples.positions, ops.composite_rays(sigma, sigma[:, None], *rest).weights)
         return cells.bits(cells.occupied()) & head.occupancy

@@ -12,7 +12,6 @@ The field's frame is the head's: a box with cubic cells, centimetres. Rays go th
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -25,26 +24,16 @@ from avatarfit.contracts import Camera, Motion
 from avatarfit.model.gaussian_avatar import MotionWeights, condition, group_mask
 from avatarfit.model.motion_grid import COLUMNS, MotionGrid
 from avatarfit.model.small_mlp import SmallMlp
+from avatarfit.ops.field import LOCAL
 from avatarfit.ops.fused_mlp import mlp_layers
-from avatarfit.ops.hash_encode import triplane_encode
 from avatarfit.ops.hash_grid import HashGrid
-from avatarfit.ops.layout import TRANSMITTANCE_MIN
 
 REGIONS = ("lower_face", "upper_face")
 """Of `gaussian_avatar.GROUPS`, those of the head."""
-DISPLACEMENT = slice(0, 3)
-DENSITY = 3
-LOCAL = slice(4, COLUMNS)
-"""Columns of the motion grid: centimetres towards rest, log density, and what the networks are told."""
-LOG_DENSITY_MAX = 8.0
 _OTHER_INPUTS = 6 + 3 + 3 + 6 + 3
 """Of `gaussian_avatar.condition`, beside the codes: eyes, rotation, translation, torso, head on torso."""
 COLOUR_FROM = 1e-3
 """Without gradients, samples that a ray sees less of than this are not coloured: a quarter of a display's step."""
-_FIRST_SAMPLES = 5
-"""Of a ray: half of a head's rays end within them."""
-_OPAQUE = 1 - math.log(TRANSMITTANCE_MIN)
-"""Optical depth behind which compositing surely sees nothing."""
 _RANGES: dict[str, tuple[float, float]] = {
     "motion_cells": (1, 128), "basis_count": (1, 128), "hash_levels": (0, 32),
     "hash_coarsest": (1, 4096), "hash_finest": (1, 65536), "hash_rows_log2": (4, 24), "hash_features": (1, 16),
@@ -206,39 +195,24 @@ class HashgridHead(nn.Module):
         code = inputs.new_zeros(self.shape.code_count) if code is None else code
         return torch.cat([inputs[at : at + 3], code])
 
-    def density_at(self, positions: Tensor, state: FrameState, backend: str = "auto") -> tuple[Tensor, Tensor]:
-        """Density per centimetre [S], and what the colour needs [S, geometry_features + 10].
-
-        Args:
-            positions: [S, 3], centimetres in the head's frame.
-        """
-        sigma, geometry, told = self._asked(positions, state, backend)
-        return sigma, torch.cat([geometry, told], 1)
-
-    def _asked(self, positions: Tensor, state: FrameState, backend: str) -> tuple[Tensor, Tensor, Tensor]:
-        """`density_at` with the features in two parts."""
+    def as_field(self, state: FrameState) -> ops.Field:
+        """The field in a frame as the operations take it; lengths are centimetres in the head's frame."""
         shape = self.shape
-        low = positions.new_tensor(self.low_cm)
-        at = (positions - low) / self.side_cm
-        motion = ops.hash_encode(at, state.grid, shape.motion_grid, backend=backend)
-        at = at + motion[:, DISPLACEMENT] / self.side_cm
-        told = [motion[:, LOCAL]]
-        if (space := shape.hash_grid) is not None:
-            told.append(ops.hash_encode(at, self.table, space, backend=backend))
-        if (plane := shape.plane_grid) is not None:
-            told.append(triplane_encode(at, self.planes, plane, backend=backend))
-        out = self.density(torch.cat(told, 1), backend)
-        sigma = torch.exp((out[:, 0] + motion[:, DENSITY]).clamp(max=LOG_DENSITY_MAX))
-        return sigma, out[:, 1:], motion[:, LOCAL]
+        return ops.Field(
+            self.low_cm, self.side_cm, state.grid, shape.motion_grid, self.table, shape.hash_grid, self.planes,
+            shape.plane_grid, self.density.parameters_flat, self.density.widths, self.colour.parameters_flat,
+            self.colour.widths, state.seen,
+        )  # fmt: skip
 
-    def colour_of(self, features: Tensor, state: FrameState, backend: str = "auto") -> Tensor:
-        """Colour [S, 3] in 0..1 of `density_at`'s features [S, ...]."""
-        return torch.sigmoid(self.colour(torch.cat([features, state.seen.expand(len(features), -1)], 1), backend))
+    def density_at(self, positions: Tensor, state: FrameState, backend: str = "auto") -> Tensor:
+        """Density per centimetre [S] at places [S, 3] in the head's frame, centimetres."""
+        return ops.field_density(positions, self.as_field(state), backend)[0]
 
     def shade(self, positions: Tensor, state: FrameState, backend: str = "auto") -> tuple[Tensor, Tensor]:
         """Density per centimetre [S] and colour [S, 3] at places [S, 3] in the head's frame, centimetres."""
-        sigma, features = self.density_at(positions, state, backend)
-        return sigma, self.colour_of(features, state, backend)
+        field = self.as_field(state)
+        sigma, geometry, told = ops.field_density(positions, field, backend)
+        return sigma, ops.field_colour(geometry, told, field, backend)
 
     def march(
         self, origins: Tensor, directions: Tensor, jitter: Tensor | None = None, backend: str = "auto"
@@ -254,34 +228,7 @@ class HashgridHead(nn.Module):
     def look(self, origins: Tensor, directions: Tensor, state: FrameState, backend: str = "auto") -> Tensor:
         """What rays see, [R, 4]: premultiplied colour and alpha. No gradients."""
         samples = self.march(origins, directions, backend=backend)
-        sigma, asked = self._densities(samples, state, backend)
-        rest = samples.t, samples.lengths, samples.offsets
-        weights = ops.composite_rays(sigma, sigma[:, None], *rest, backend=backend).weights
-        colour = sigma.new_zeros(len(sigma), 3)
-        for which, geometry, told in asked:
-            shown = torch.nonzero(weights[which] > COLOUR_FROM).flatten()
-            features = torch.cat([geometry[shown], told[shown]], 1)
-            colour.index_copy_(0, which[shown], self.colour_of(features, state, backend))
-        light = ops.composite_rays(sigma, colour, *rest, backend=backend)
-        return torch.cat([light.color, light.alpha[:, None]], 1)
-
-    def _densities(
-        self, samples: ops.RaySamples, state: FrameState, backend: str
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
-        """Densities of all samples [S], and of those that were asked: which, and both parts of their features.
-
-        A ray's first samples are asked, then the rest of those rays through which light still comes. Of the others
-        nothing is seen, so their density counts as 0.
-        """
-        ray = samples.ray_of_sample()
-        early = torch.arange(len(ray), device=ray.device) - samples.offsets[ray] < _FIRST_SAMPLES
-        first = torch.nonzero(early).flatten()
-        sigma, *features = self._asked(samples.positions[first], state, backend)
-        depth = sigma.new_zeros(len(samples.offsets) - 1).index_add_(0, ray[first], sigma * samples.lengths[first])
-        later = torch.nonzero(~early & (depth < _OPAQUE)[ray]).flatten()
-        more, *of_more = self._asked(samples.positions[later], state, backend)
-        every = sigma.new_zeros(len(ray)).index_copy_(0, first, sigma).index_copy_(0, later, more)
-        return every, [(first, features[0], features[1]), (later, of_more[0], of_more[1])]
+        return ops.see_field(samples, self.as_field(state), COLOUR_FROM, backend=backend)
 
     def draw(self, camera: Camera, head: Tensor, state: FrameState, backend: str = "auto") -> Tensor:
         """The head in a picture, [H, W, 4]: premultiplied sRGB-coded colour and alpha. No gradients.

@@ -20,7 +20,8 @@ multi-resolution hash grid, [N, levels * F], differentiable in points and table;
 planes.
 For a volume instead of Gaussians, `march_rays` gives the samples of rays that lie in the occupied cells of an
 `OccupancyGrid`, and `composite_rays` what the rays see of them. `fused_mlp(x[S,I], parameters[P], (I, H, ..., O))`
-evaluates a small perceptron without leaving the cache between its layers.
+evaluates a small perceptron without leaving the cache between its layers. `see_field` does all of that at once for
+pictures of a whole `Field`.
 
 Every operation takes `backend="auto" | "reference" | "cpu" | "cuda"`, and `"tcnn"` or `"nerfacc"` where those are
 installed, for what they have; `choose(backend)` says what that comes to and
@@ -36,6 +37,7 @@ from avatarfit.ops.backend import Choice, choose
 from avatarfit.ops.blend import blend, blend_reference, blend_weights_grad
 from avatarfit.ops.blend_adam import blend_adam_step_
 from avatarfit.ops.composite import RayLight, composite_rays, composite_rays_reference
+from avatarfit.ops.field import Field, field_colour, field_density, see_field, see_field_reference
 from avatarfit.ops.frame import Frame, Gaussians
 from avatarfit.ops.fused_mlp import fused_mlp, fused_mlp_reference, mlp_layers, mlp_parameter_count
 from avatarfit.ops.hash_encode import hash_encode, hash_encode_reference, triplane_encode
@@ -49,6 +51,7 @@ from avatarfit.ops.render import render_frame, render_frames
 
 __all__ = [
     "Choice",
+    "Field",
     "Frame",
     "Gaussians",
     "HashGrid",
@@ -62,6 +65,8 @@ __all__ = [
     "choose",
     "composite_rays",
     "composite_rays_reference",
+    "field_colour",
+    "field_density",
     "fused_mlp",
     "fused_mlp_reference",
     "hash_encode",
@@ -82,6 +87,8 @@ __all__ = [
     "render_frame",
     "render_frames",
     "rotation_matrices",
+    "see_field",
+    "see_field_reference",
     "ssim_map",
     "triplane_encode",
 ]

@@ -15,7 +15,7 @@ from typing import Any
 
 from avatarfit.contracts import BackendError
 
-ABI_VERSION = 7
+ABI_VERSION = 8
 LIBRARY_NAME = "libavatarfit_cpu.so"
 
 STATUS_OK = 0
@@ -28,6 +28,8 @@ _RENDER = [c_void_p] * 5 + [c_int64, c_int32, c_int32] + [c_void_p] * 3 + [*_CAM
 _GRID = [c_void_p, c_int64, c_int32, c_void_p, c_int32, c_void_p, c_void_p, c_int32]
 _MARCH = [c_void_p] * 5 + [c_int64, c_void_p, c_void_p, c_void_p, c_int32, c_float]
 _SAMPLES = [c_void_p] * 5 + [c_int64, c_int32]
+_LEVELS = [c_void_p, c_int32, c_void_p, c_void_p, c_int32]
+_LAYERS = [c_void_p, c_int32, c_void_p]
 _MLP = [c_void_p, c_int64, c_void_p, c_int32, c_void_p]
 _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "af_abi_version": ([], c_int32),
@@ -69,6 +71,12 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
     "af_composite_rays_backward": (_SAMPLES + [c_void_p] * 7, c_int32),
     "af_fused_mlp": ([c_void_p, *_MLP, c_void_p], c_int32),
     "af_fused_mlp_backward": ([c_void_p, *_MLP] + [c_void_p] * 3, c_int32),
+    "af_see_field": (
+        [c_void_p] * 4
+        + [c_int64, c_void_p, c_void_p, c_int32, *_LEVELS, *_LEVELS, *_LAYERS, *_LAYERS]
+        + [c_void_p, c_int32, c_float, c_void_p],
+        c_int32,
+    ),
 }
 
 

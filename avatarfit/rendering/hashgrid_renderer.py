@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 
 import numpy as np
@@ -13,23 +11,12 @@ from torch import Tensor
 from avatarfit.contracts import Camera, Motion
 from avatarfit.model.gaussian_avatar import GaussianAvatar
 from avatarfit.model.hashgrid_head import HashgridHead, rays_through
+from avatarfit.ops.torch_threads import torch_threads
 from avatarfit.rendering.gaussian_renderer import GaussianRenderer
 from avatarfit.rendering.seen_pixels import occupied_blocks, seen_pixels
 
-_RAYS_AT_ONCE = 4096
-"""Rays whose samples lie in memory together: it bounds what a large picture takes, and what caches do not hold is slow
-(256x256: a fifth faster than all at once)."""
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Torch's part of a frame is small: its threads would only wait, spinning, for the kernels' own."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+_RAYS_AT_ONCE = 1 << 16
+"""Rays whose samples lie in memory together: it bounds what a large picture takes."""
 
 
 class HashgridRenderer:
@@ -74,7 +61,7 @@ class HashgridRenderer:
             self._prepared = motion, self.field.conditions(motion), motion.head.matrices()
         _, conditions, poses = self._prepared
         pixels = seen_pixels(self._blocks, self.camera, poses[index])
-        with torch.inference_mode(), _one_thread():
+        with torch.inference_mode(), torch_threads(1):
             head = torch.from_numpy(poses[index]).to(self._behind.device)
             origins, directions = rays_through(torch.from_numpy(pixels).to(head.device), self.camera, head)
             state = self.field.frame_state(conditions[index])

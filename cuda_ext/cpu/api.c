@@ -12,8 +12,9 @@
 
 #include "cpu/table.h"
 #include "shared/constants.h"
+#include "shared/field.h"
 
-#define AF_ABI_VERSION 7
+#define AF_ABI_VERSION 8
 #define AF_API __attribute__((visibility("default")))
 
 extern const af_table af_table_baseline;
@@ -123,6 +124,8 @@ AF_API double af_constant(const char *name) {
       {"GRID_LEVELS_MAX", AF_GRID_LEVELS_MAX}, {"GRID_FEATURES_MAX", AF_GRID_FEATURES_MAX},
       {"GRID_RESOLUTION_MAX", AF_GRID_RESOLUTION_MAX}, {"GRID_ROWS_LOG2_MAX", AF_GRID_ROWS_LOG2_MAX},
       {"MLP_LAYERS_MAX", AF_MLP_LAYERS_MAX}, {"MLP_WIDTH_MAX", AF_MLP_WIDTH_MAX},
+      {"FIELD_DENSITY", AF_FIELD_DENSITY}, {"FIELD_LOCAL", AF_FIELD_LOCAL},
+      {"FIELD_LOG_DENSITY_MAX", AF_FIELD_LOG_DENSITY_MAX},
       {"HASH_PRIME_Y", AF_HASH_PRIME_Y}, {"HASH_PRIME_Z", AF_HASH_PRIME_Z},
   };
   for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
@@ -323,4 +326,39 @@ AF_API int af_march_rays_write(af_workspace *workspace, const float *origins, co
   af_march_rays given = {origins, directions, nearest, farthest, jitter, rays,
                          af_make_march_grid(box, resolution, step, words, coarse)};
   return table()->march_write(workspace, &given, offsets, positions, t, lengths);
+}
+
+static int grid_if_any(af_grid *grid, int dimensions, int features, const int32_t *resolutions, const int64_t *offsets,
+                       int levels) {
+  if (levels) return af_grid_prepare(grid, dimensions, features, resolutions, offsets, levels);
+  grid->levels = 0;
+  return 1;
+}
+
+/* What rays [rays] see of a field: out [rays, 4], premultiplied colour and alpha. positions [samples, 3], lengths [samples] and
+   offsets [rays + 1] as from af_march_rays_write, place [4]: the box's lowest corner and side. Grids as in af_hash_encode: the
+   motion's one dense level of AF_ATTRIBUTES features, one in space and one of each of three planes; either of the latter may
+   have no levels. Perceptrons as in af_fused_mlp. */
+AF_API int af_see_field(af_workspace *workspace, const float *positions, const float *lengths, const int64_t *offsets,
+                        int64_t rays, const float *place, const float *motion, int motion_cells, const float *space_rows,
+                        int space_features, const int32_t *space_resolutions, const int64_t *space_offsets,
+                        int space_levels, const float *plane_rows, int plane_features, const int32_t *plane_resolutions,
+                        const int64_t *plane_offsets, int plane_levels, const int32_t *density_widths,
+                        int density_layers, const float *density_parameters, const int32_t *colour_widths,
+                        int colour_layers, const float *colour_parameters, const float *seen, int seen_count,
+                        float colour_from, float *out) {
+  af_field field = {.side = place[3], .motion = motion, .table = space_rows, .planes = plane_rows,
+                    .density_parameters = density_parameters, .colour_parameters = colour_parameters, .seen = seen,
+                    .seen_count = seen_count, .colour_from = colour_from};
+  memcpy(field.low, place, sizeof field.low);
+  int64_t across = (int64_t)motion_cells + 1, motion_offsets[] = {0, across * across * across};
+  if (!af_grid_prepare(&field.motion_grid, 3, AF_ATTRIBUTES, &motion_cells, motion_offsets, 1) ||
+      !grid_if_any(&field.space, 3, space_features, space_resolutions, space_offsets, space_levels) ||
+      !grid_if_any(&field.plane, 2, plane_features, plane_resolutions, plane_offsets, plane_levels) ||
+      !af_mlp_prepare(&field.density, density_widths, density_layers) ||
+      !af_mlp_prepare(&field.colour, colour_widths, colour_layers) || field.colour.widths[colour_layers] != 3 ||
+      field.density.widths[0] != AF_FIELD_TOLD + space_levels * space_features + 3 * plane_levels * plane_features ||
+      field.colour.widths[0] != field.density.widths[density_layers] - 1 + AF_FIELD_TOLD + seen_count)
+    return AF_BAD_VALUE;
+  return table()->see_field(workspace, &field, positions, lengths, offsets, rays, out);
 }

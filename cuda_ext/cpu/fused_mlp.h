@@ -175,13 +175,14 @@ static void mlp_sum_part(int part, int parts, void *context) {
 }
 
 /* Weights both ways round and biases, with zeros for padding. */
-static int mlp_pack(af_workspace *workspace, const af_mlp *mlp, const float *parameters, int backward, mlp_job *job) {
+static int mlp_pack(af_workspace *workspace, int slot, const af_mlp *mlp, const float *parameters, int backward,
+                    mlp_job *job) {
   size_t size = 0;
   for (int l = 0; l < mlp->layers; l++) {
     int in = mlp->widths[l], out = mlp->widths[l + 1];
     size += (size_t)(in + 1) * mlp_padded(out) + (backward ? (size_t)out * mlp_padded(in) : 0);
   }
-  float *to = af_reserve(&workspace->slots[AF_SLOT_MLP_WEIGHTS], size * sizeof(float));
+  float *to = af_reserve(&workspace->slots[slot], size * sizeof(float));
   if (!to) return AF_NO_MEMORY;
   memset(to, 0, size * sizeof(float));
   for (int l = 0; l < mlp->layers; l++) {
@@ -205,7 +206,7 @@ static int mlp_pack(af_workspace *workspace, const af_mlp *mlp, const float *par
 static int fused_mlp(af_workspace *workspace, const af_mlp *mlp, const float *x, int64_t n, const float *parameters,
                      float *out) {
   mlp_job job = {.mlp = mlp, .x = x, .n = n, .out = out};
-  int status = mlp_pack(workspace, mlp, parameters, 0, &job);
+  int status = mlp_pack(workspace, AF_SLOT_MLP_WEIGHTS, mlp, parameters, 0, &job);
   if (status) return status;
   int64_t parts = 4 * (int64_t)af_thread_count(), most = n / (4 * MLP_BLOCK) + 1;
   af_parallel((int)(parts < most ? parts : most), mlp_forward_part, &job);
@@ -218,7 +219,7 @@ static int fused_mlp_backward(af_workspace *workspace, const af_mlp *mlp, const 
   mlp_job job = {.mlp = mlp, .x = x, .n = n, .grad = grad, .grad_x = grad_x, .grad_parameters = grad_parameters};
   int64_t stretches = n / (16 * MLP_BLOCK) + 1;
   job.stretches = stretches > MLP_STRETCHES ? MLP_STRETCHES : (int)stretches;
-  int status = mlp_pack(workspace, mlp, parameters, 1, &job);
+  int status = mlp_pack(workspace, AF_SLOT_MLP_WEIGHTS, mlp, parameters, 1, &job);
   if (status) return status;
   if (grad_parameters) {
     for (int l = 0; l < mlp->layers; l++)

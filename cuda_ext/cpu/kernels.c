@@ -7,6 +7,7 @@
 #include "cpu/hash_encode.h"
 #include "cpu/composite.h"
 #include "cpu/fused_mlp.h"
+#include "cpu/field.h"
 #include "cpu/loss.h"
 #include "cpu/project.h"
 #include "cpu/raster_bins.h"
@@ -43,4 +44,5 @@ const af_table AF_JOIN(af_table_, AF_ISA) = {
     .march_write = AF_JOIN(af_march_write_, AF_ISA),
     .fused_mlp = fused_mlp,
     .fused_mlp_backward = fused_mlp_backward,
+    .see_field = see_field,
 };

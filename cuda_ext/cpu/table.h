@@ -17,6 +17,17 @@ typedef struct {
   af_march_grid grid;
 } af_march_rays;
 
+/* A radiance field in one frame: cpu/field.h. A grid of no levels is left out. */
+typedef struct {
+  float low[3], side; /* of the box, a cube */
+  af_grid motion_grid, space, plane;
+  const float *motion, *table, *planes; /* rows of the three grids; of planes three times as many */
+  af_mlp density, colour;
+  const float *density_parameters, *colour_parameters, *seen; /* seen: the colour's last inputs, the same everywhere */
+  int seen_count;
+  float colour_from; /* samples that are seen less are not coloured */
+} af_field;
+
 typedef struct {
   const char *name;
   int (*blend)(const float *base, const float *deltas, const float *weights, const int32_t *group, int64_t n, int k,
@@ -61,6 +72,8 @@ typedef struct {
   int (*march_count)(af_workspace *workspace, const af_march_rays *rays, int most, int32_t *counts);
   int (*march_write)(af_workspace *workspace, const af_march_rays *rays, const int64_t *offsets, float *positions,
                      float *t, float *lengths);
+  int (*see_field)(af_workspace *workspace, const af_field *field, const float *positions, const float *lengths,
+                   const int64_t *offsets, int64_t rays, float *out);
 } af_table;
 
 #endif

@@ -1,0 +1,176 @@
+/* A radiance field seen along rays, from places to colours, a block of samples at a time: nothing that lies between the steps
+   leaves the nearest caches, and nothing that no one sees is computed. A block holds the next sample of as many rays. A ray
+   leaves it when it has no sample left or too little light comes through, and the next ray takes its place; so blocks stay full
+   and a ray ends at the very sample. What is seen well enough to need a colour waits until it fills a block of its own.
+   A part is a run of rays whose number hangs on the rays alone, and a ray's sums grow in the order of its samples: the same to
+   the last bit for any number of threads. */
+#include "shared/emission.h"
+#include "shared/field.h"
+
+#define FIELD_RAYS 512 /* to a part: the last samples of a part fill no block */
+
+typedef struct {
+  const af_field *field;
+  const float *positions, *lengths;
+  const int64_t *offsets;
+  int64_t rays;
+  mlp_job density, colour;
+  af_mlp colour_mlp; /* without the inputs that are the same everywhere: they are in the first bias */
+  float *out;
+} field_job;
+
+/* The rays of a block and what is known of each. */
+typedef struct {
+  int count;
+  int64_t ray[MLP_BLOCK], sample[MLP_BLOCK], end[MLP_BLOCK];
+  float passed[MLP_BLOCK]; /* optical depth so far */
+} field_rays;
+
+/* Samples that wait for their colour. */
+typedef struct {
+  int count;
+  int64_t ray[MLP_BLOCK];
+  float weight[MLP_BLOCK];
+  _Alignas(64) float features[MLP_BLOCK * AF_MLP_WIDTH_MAX];
+} field_queue;
+
+INLINE const float *field_layers(const mlp_job *job, const float *in, int in_row, int count,
+                                 float buffers[2][MLP_BLOCK * MLP_PADDED]) {
+  const af_mlp *mlp = job->mlp;
+  for (int l = 0; l < mlp->layers; in_row = mlp_padded(mlp->widths[++l])) {
+    mlp_layer(job, l, in, in_row, count, buffers[l & 1]);
+    in = buffers[l & 1];
+  }
+  return in;
+}
+
+/* One level of features for a block whose coordinates lie in `at`, into column after column of `out`. */
+INLINE void field_encode(const af_grid *grid, const float *table, float at[3][GRID_CHUNK], int count, float *out, int row,
+                         int dimensions, int features) {
+  grid_block b;
+  for (int l = 0; l < grid->levels; l++)
+    for (int p = 0; p < count; p += GRID_BLOCK) {
+      find_block(grid->at + l, at, p, dimensions, 1, &b);
+      encode_block(&b, table + grid->at[l].offset * features, count - p < GRID_BLOCK ? count - p : GRID_BLOCK,
+                   out + (int64_t)p * row + l * features, row, dimensions, features);
+    }
+}
+
+static __attribute__((noinline)) void field_encode_space(const af_grid *grid, const float *table, float at[3][GRID_CHUNK],
+                                                         int count, float *out, int row) {
+  WITH_GRID_SIZES(grid, field_encode, grid, table, at, count, out, row);
+}
+
+/* Density networks' inputs and the motion's rows [count, AF_ATTRIBUTES] of a block's samples. */
+static void field_inputs(const field_job *job, const field_rays *rays, float *motion, float *inputs) {
+  const af_field *field = job->field;
+  int row = field->density.widths[0], count = rays->count, column = AF_FIELD_TOLD;
+  float at[3][GRID_CHUNK], across[3][GRID_CHUNK];
+  for (int c = 0; c < 3; c++) {
+    for (int p = 0; p < count; p++) at[c][p] = (job->positions[3 * rays->sample[p] + c] - field->low[c]) / field->side;
+    for (int p = count; p % GRID_BLOCK; p++) at[c][p] = 0;
+  }
+  field_encode_space(&field->motion_grid, field->motion, at, count, motion, AF_ATTRIBUTES);
+  for (int p = 0; p < count; p++) {
+    const float *moved = motion + p * AF_ATTRIBUTES;
+    for (int c = 0; c < 3; c++) at[c][p] += moved[c] / field->side;
+    memcpy(inputs + p * row, moved + AF_FIELD_LOCAL, AF_FIELD_TOLD * sizeof(float));
+  }
+  if (field->space.levels) {
+    field_encode_space(&field->space, field->table, at, count, inputs + column, row);
+    column += field->space.levels * field->space.features;
+  }
+  const af_level *last = field->plane.at + field->plane.levels - 1;
+  for (int plane = 0; field->plane.levels && plane < 3; plane++) { /* xy, yz, xz */
+    memcpy(across[0], at[plane == 1], MLP_BLOCK * sizeof(float));
+    memcpy(across[1], at[plane ? 2 : 1], MLP_BLOCK * sizeof(float));
+    field_encode_space(&field->plane, field->planes + plane * (last->offset + last->size) * field->plane.features, across, count, inputs + column, row);
+    column += field->plane.levels * field->plane.features;
+  }
+}
+
+/* Gives the queue its colours and empties it. */
+static __attribute__((noinline)) void field_colour(const field_job *job, field_queue *queue) {
+  const af_mlp *mlp = &job->colour_mlp;
+  _Alignas(64) float buffers[2][MLP_BLOCK * MLP_PADDED];
+  const float *logits = field_layers(&job->colour, queue->features, mlp->widths[0], queue->count, buffers);
+  int row = mlp_padded(mlp->widths[mlp->layers]);
+  for (int p = 0; p < queue->count; p++)
+    for (int c = 0; c < 3; c++)
+      job->out[4 * queue->ray[p] + c] += queue->weight[p] / (1.0f + af_exp(-logits[p * row + c]));
+  queue->count = 0;
+}
+
+/* Fills the block's empty places with the next rays that have samples. */
+INLINE void field_admit(const field_job *job, field_rays *rays, int64_t *next, int64_t end) {
+  for (; rays->count < MLP_BLOCK && *next < end; ++*next) {
+    int64_t from = job->offsets[*next], to = job->offsets[*next + 1];
+    if (from == to) continue;
+    int p = rays->count++;
+    rays->ray[p] = *next, rays->sample[p] = from, rays->end[p] = to, rays->passed[p] = 0.0f;
+  }
+}
+
+static void field_part(int part, int parts, void *context) {
+  const field_job *job = context;
+  int64_t next = share(job->rays, part, parts), end = share(job->rays, part + 1, parts);
+  _Alignas(64) float buffers[2][MLP_BLOCK * MLP_PADDED], inputs[MLP_BLOCK * AF_MLP_WIDTH_MAX];
+  float motion[MLP_BLOCK * AF_ATTRIBUTES], sigma[MLP_BLOCK], thick[MLP_BLOCK], weight[MLP_BLOCK], passes[MLP_BLOCK];
+  const af_mlp *mlp = &job->field->density;
+  int row = mlp_padded(mlp->widths[mlp->layers]), geometry = mlp->widths[mlp->layers] - 1;
+  int features = geometry + AF_FIELD_TOLD;
+  field_rays rays = {.count = 0};
+  field_queue queue = {.count = 0};
+  memset(job->out + 4 * next, 0, (size_t)(4 * (end - next)) * sizeof(float));
+  for (field_admit(job, &rays, &next, end); rays.count; field_admit(job, &rays, &next, end)) {
+    int count = rays.count;
+    field_inputs(job, &rays, motion, inputs);
+    const float *told = field_layers(&job->density, inputs, mlp->widths[0], count, buffers);
+    for (int p = 0; p < count; p++) {
+      float log_density = told[p * row] + motion[p * AF_ATTRIBUTES + AF_FIELD_DENSITY];
+      sigma[p] = log_density > AF_FIELD_LOG_DENSITY_MAX ? AF_FIELD_LOG_DENSITY_MAX : log_density;
+    }
+    for (int p = 0; p < count; p++) {
+      thick[p] = af_exp(sigma[p]) * job->lengths[rays.sample[p]];
+      weight[p] = af_exp(-rays.passed[p]) * af_absorbed(thick[p], af_exp(-thick[p]));
+      rays.passed[p] += thick[p];
+      passes[p] = af_exp(-rays.passed[p]);
+    }
+    rays.count = 0;
+    for (int p = 0; p < count; p++) {
+      job->out[4 * rays.ray[p] + 3] += weight[p];
+      if (!(weight[p] <= job->field->colour_from)) {
+        float *to = queue.features + queue.count * features;
+        memcpy(to, told + p * row + 1, (size_t)geometry * sizeof(float));
+        memcpy(to + geometry, motion + p * AF_ATTRIBUTES + AF_FIELD_LOCAL, AF_FIELD_TOLD * sizeof(float));
+        queue.ray[queue.count] = rays.ray[p], queue.weight[queue.count] = weight[p];
+        if (++queue.count == MLP_BLOCK) field_colour(job, &queue);
+      }
+      if (rays.sample[p] + 1 < rays.end[p] && !(passes[p] < AF_TRANSMITTANCE_MIN)) {
+        int to = rays.count++;
+        rays.ray[to] = rays.ray[p], rays.sample[to] = rays.sample[p] + 1, rays.end[to] = rays.end[p];
+        rays.passed[to] = rays.passed[p];
+      }
+    }
+  }
+  if (queue.count) field_colour(job, &queue);
+}
+
+static int see_field(af_workspace *workspace, const af_field *field, const float *positions, const float *lengths,
+                     const int64_t *offsets, int64_t rays, float *out) {
+  field_job job = {.field = field, .positions = positions, .lengths = lengths, .offsets = offsets, .rays = rays,
+                   .density = {.mlp = &field->density}, .colour = {.mlp = &job.colour_mlp}, .colour_mlp = field->colour,
+                   .out = out};
+  int status = mlp_pack(workspace, AF_SLOT_MLP_WEIGHTS, &field->density, field->density_parameters, 0, &job.density);
+  if (!status) status = mlp_pack(workspace, AF_SLOT_MLP_GRADS, &field->colour, field->colour_parameters, 0, &job.colour);
+  if (status) return status;
+  job.colour_mlp.widths[0] -= field->seen_count;
+  int padded = mlp_padded(field->colour.widths[1]);
+  const float *weights = job.colour.by_input[0] + job.colour_mlp.widths[0] * padded;
+  float *bias = (float *)job.colour.bias[0]; /* it lies in the workspace */
+  for (int k = 0; k < field->seen_count; k++)
+    for (int o = 0; o < padded; o++) bias[o] += field->seen[k] * weights[k * padded + o];
+  int64_t parts = (rays + FIELD_RAYS - 1) / FIELD_RAYS;
+  af_parallel(parts < 65535 ? (int)parts : 65535, field_part, &job);
+  return AF_OK;
+}
