@@ -22,7 +22,7 @@ from avatarfit.contracts import AudioClip, SoundError
 
 OTHER_COLUMNS = 4
 """After an encoder's columns: level, pitch, voicing, activity."""
-_VERSION = 2
+_VERSION = 3
 _BLOCK_SAMPLES = 10 * SAMPLE_RATE_HZ
 _DB = 10 / float(np.log(10))
 _PRIOR_HOPS, _MEMORY_HOPS = 600, 6_000

@@ -146,10 +146,10 @@ class PhonemeNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class _Step:
-    """A convolution with its norm folded in: float32 [taps * C, D] and [D]."""
+    """A convolution with its norm folded in: float32 [D, taps * C] and [D]."""
 
-    weight: np.ndarray
-    bias: np.ndarray
+    weight: Tensor
+    bias: Tensor
     taps: int
     dilation: int
 
@@ -160,19 +160,19 @@ class _Step:
         if norm is not None and norm.running_var is not None and norm.running_mean is not None:
             scale = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
             weight, bias = weight * scale[:, None, None], norm.bias.detach() - norm.running_mean * scale
-        flat = np.ascontiguousarray(weight.permute(2, 1, 0).flatten(0, 1).float().numpy())
-        return _Step(flat, bias.float().numpy(), convolution.kernel_size[0], convolution.dilation[0])
+        flat = weight.permute(0, 2, 1).flatten(1).float().contiguous()
+        return _Step(flat, bias.float(), convolution.kernel_size[0], convolution.dilation[0])
 
     @property
     def reach(self) -> int:
         """Rows that are lost at the ends."""
         return (self.taps - 1) * self.dilation
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: Tensor) -> Tensor:
         """[T + reach, C] -> [T, D]."""
         count = len(x) - self.reach
         seen = [x[tap * self.dilation : tap * self.dilation + count] for tap in range(self.taps)]
-        return np.concatenate(seen, axis=1) @ self.weight + self.bias
+        return functional.linear(torch.cat(seen, dim=1), self.weight, self.bias)
 
 
 class PhonemeEncoder:
@@ -211,7 +211,7 @@ class PhonemeStream:
         self._steps = [_Step.of(c.convolution, c.norm) for c in convolutions if isinstance(c, _Valid)]
         self._mixes = [_Step.of(mix) for mix in network.mixes if isinstance(mix, nn.Conv1d)]
         self._bottleneck, self._mouth = _Step.of(network.bottleneck), _Step.of(network.mouth)
-        self._past = [np.zeros((0, len(step.weight) // step.taps), np.float32) for step in self._steps]
+        self._past = [torch.zeros(0, step.weight.shape[1] // step.taps) for step in self._steps]
         self._told(np.full((config.past_hops + config.look_ahead_hops, BAND_COUNT), -_RANGE, np.float32))
 
     def push(self, samples: np.ndarray) -> np.ndarray:
@@ -228,22 +228,22 @@ class PhonemeStream:
         blocks = range(0, max(len(levelled), 1), _BLOCK_HOPS)
         return np.concatenate([self._told(levelled[start : start + _BLOCK_HOPS]) for start in blocks])
 
-    def _told(self, x: np.ndarray) -> np.ndarray:
+    @torch.inference_mode()
+    def _told(self, bands: np.ndarray) -> np.ndarray:
         """float32 [F, BAND_COUNT] -> float32 [F, columns]; fewer rows until the first one's past is there."""
+        x = torch.from_numpy(bands)
         for index, step in enumerate(self._steps):
-            x = np.concatenate([self._past[index], x])
-            self._past[index] = x[max(len(x) - step.reach, 0) :].copy()
+            x = torch.cat([self._past[index], x])
+            self._past[index] = x[max(len(x) - step.reach, 0) :].clone()
             if len(x) <= step.reach:
                 return np.zeros((0, len(self._bottleneck.bias) + len(self._mouth.bias)), np.float32)
-            heard = np.maximum(step(x), 0)
+            heard = step(x).relu_()
             if index:
                 ahead = self._aheads[index - 1]
                 heard = self._mixes[index - 1](heard) + x[step.reach - ahead : len(x) - ahead]
             x = heard
-        narrow = np.tanh(self._bottleneck(x))
-        logits = self._mouth(narrow)
-        likely = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.concatenate([narrow, likely / likely.sum(axis=1, keepdims=True)], axis=1)
+        narrow = self._bottleneck(x).tanh()
+        return torch.cat([narrow, self._mouth(narrow).softmax(dim=1)], dim=1).numpy()
 
 
 def load_phoneme_encoder(path: str | Path) -> PhonemeEncoder:

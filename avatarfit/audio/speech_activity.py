@@ -14,10 +14,11 @@ from avatarfit.audio.voice_activity import AUDIBLE_DB
 
 _START_LOUD_DB = -40.0
 _FIRST_HOPS, _MEMORY_HOPS, _RETURN_HOPS = 20, 2_000, 6_000
-_FIRST_ATTACK, _ATTACK = 0.2, 0.02
+_FIRST_ATTACK, _ATTACK, _SLOWER = 0.2, 0.02, 1.5
 _SMOOTHING = 0.5
 _COARSE_HOPS, _FLOOR_COARSE, _STEADY_COARSE = 10, 60, 15
 _FARTHEST_FLOOR_DB, _NEAREST_FLOOR_DB, _ABOVE_FLOOR_DB = 50.0, 25.0, 8.0
+_NOISE_DB = 6.0
 _SLOPE_DB, _STEADY_DB, _STEADY_SLOPE_DB = 1.5, 6.0, 0.7
 _HANGOVER_HOPS = 6
 _VOICE_HOPS, _VOICE_LASTS_HOPS = 5, 150
@@ -54,8 +55,10 @@ class SpeechActivity:
             attack = max(_FIRST_ATTACK * _FIRST_HOPS / (_FIRST_HOPS + self._spoken), _ATTACK)
             self.loud_db += attack * (smooth - self.loud_db)
         else:
-            hops = min(_FIRST_HOPS + self._spoken, _MEMORY_HOPS)
-            self.loud_db -= self._activity * (self.loud_db - smooth) / hops
+            # A pause's noise, taken for speech, must not pull the loud level down until it is loud itself.
+            speech = self._activity * _sigmoid((smooth - self._floor_db - _NOISE_DB) / _SLOPE_DB)
+            hops = min(_FIRST_HOPS + _SLOWER * self._spoken, _MEMORY_HOPS)
+            self.loud_db -= speech * (self.loud_db - smooth) / hops
             # After a bang a quiet voice must be found again.
             self.loud_db -= (1 - self._activity) * max(self.loud_db - _START_LOUD_DB, 0) / _RETURN_HOPS
         self._block.append(smooth)

@@ -20,7 +20,7 @@ _BLOCK_SECONDS, _FOLDS, _FEWEST_BLOCKS = 6.0, 3, 6
 def kernel_for(config: AudioToLandmarksConfig, moments: Moments) -> KernelRegression:
     """An unsolved kernel regression for these moments, as the network's first."""
     centres, _, columns = moments.windows.shape
-    return KernelRegression(centres, columns, moments.targets.shape[1], config.kernel_group)
+    return KernelRegression(centres, columns, moments.targets.shape[1], config.kernel_group, config.kernel_axes)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from avatarfit.fitting.speech_augmentation import VOICES, Voice
 from avatarfit.model.audio_to_landmarks import AudioToLandmarks, AudioToLandmarksConfig
 from avatarfit.model.driver_model import DriverModel
 from avatarfit.model.habits import SOUND_COLUMNS, Habits, Stance
-from avatarfit.model.kernel_regression import KernelRegression
+from avatarfit.model.kernel_regression import KernelRegression, window_size
 from avatarfit.model.locally_linear import LocallyLinear
 from avatarfit.model.rig import Rig
 
@@ -40,14 +40,18 @@ class DriverTrainingConfig:
     loss: DriverLossConfig = field(default_factory=DriverLossConfig)
     voices: Sequence[Voice] = VOICES
     """What the clip's sound is also made to sound like."""
-    members: int = 2
+    members: int = 1
     """Transformers whose predictions are averaged."""
     kernel_share: float = 0.65
     """Weight of the kernel regression in the mean."""
     kernel_centres: int = 3000
     """Most moments a kernel regression keeps."""
+    kernel_axes: int = 48
+    """Principal axes of its windows on which it tells distances: a quarter of the work of all of them, as good."""
     beside_share: float = 0.3
     """Weight of the second kernel regression, which hears what the transformers do not, in the mean."""
+    beside_axes: int = 96
+    """Its axes."""
     hear_pitch: bool = True
     """Whether pitch and voicing are heard."""
     lead_hops: float | None = None
@@ -111,6 +115,11 @@ def fit_driver(
             beside_columns=encoder.column_count - columns.stop, beside_kept=0 if beside is None else beside.kept,
             beside_share=config.beside_share,
         )  # fmt: skip
+        sizes = replace(
+            sizes,
+            kernel_axes=min(config.kernel_axes, window_size(sizes.seen_columns, sizes.kernel_group)),
+            beside_axes=min(config.beside_axes, window_size(sizes.beside_kept + OTHER_COLUMNS)),
+        )
         own, others = heard.lessons(columns)
         loss = DriverLoss(rig, config.loss, own[0])
         lead = config.lead_hops
@@ -163,7 +172,7 @@ def _fit_beside(
     weights: np.ndarray,
 ) -> None:  # fmt: skip
     """Fits the second kernel regression, with a lead of its own: it hears other features, which may be late."""
-    ungrouped = replace(sizes, kernel_group=1)
+    ungrouped = replace(sizes, kernel_group=1, kernel_axes=sizes.beside_axes)
     lead = config.lead_hops
     if lead is None:
         lead = best_lead(ungrouped, Moments.of(own[:1], sizes.stride_hops, _LEAD_MOMENTS), weights)

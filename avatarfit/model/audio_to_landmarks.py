@@ -45,12 +45,14 @@ class AudioToLandmarksConfig:
     heads: int = 4
     past_tokens: int = 8
     """Tokens before itself that a token attends to, in each layer."""
-    members: int = 2
+    members: int = 1
     """Transformers whose predictions are averaged; each was trained from its own random start."""
     kernel_centres: int = 0
     """Moments of the clip in the kernel regression."""
     kernel_group: int = 4
     """Neighbouring columns that the kernel regression averages: 4 for mel bands, 1 for columns of no order."""
+    kernel_axes: int = 0
+    """Principal axes of its windows on which it tells distances; 0 for all."""
     kernel_share: float = 0.65
     """Weight of the kernel regression in the mean, 0 to 1; the transformers have the rest."""
     kept_columns: int = 0
@@ -59,6 +61,8 @@ class AudioToLandmarksConfig:
     """So many of the encoder's columns, the last, are heard by a second kernel regression and by nothing else."""
     beside_kept: int = 0
     """These are turned onto so many axes of unit spread."""
+    beside_axes: int = 0
+    """As `kernel_axes`, of the second kernel regression."""
     beside_share: float = 0.3
     """Weight of the second kernel regression in the mean."""
     hear_pitch: bool = True
@@ -194,7 +198,7 @@ class AudioToLandmarks(nn.Module):
         self.config = config
         self.members = nn.ModuleList(Member(config) for _ in range(config.members))
         self.kernel = KernelRegression(
-            config.kernel_centres, config.seen_columns, config.mouth_count + 1, config.kernel_group
+            config.kernel_centres, config.seen_columns, config.mouth_count + 1, config.kernel_group, config.kernel_axes
         )
         columns = config.main_columns if config.kept_columns else 0
         self.register_buffer("offset", torch.zeros(columns))
@@ -202,8 +206,9 @@ class AudioToLandmarks(nn.Module):
         self.beside: KernelRegression | None = None
         if config.beside_columns:
             self.beside = KernelRegression(
-                config.kernel_centres, config.beside_kept + OTHER_COLUMNS, config.mouth_count + 1
-            )
+                config.kernel_centres, config.beside_kept + OTHER_COLUMNS, config.mouth_count + 1,
+                axes=config.beside_axes,
+            )  # fmt: skip
             self.register_buffer("beside_offset", torch.zeros(config.beside_columns))
             self.register_buffer("beside_turn", torch.zeros(config.beside_columns, config.beside_kept))
 

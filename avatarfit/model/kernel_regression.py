@@ -21,11 +21,13 @@ class KernelRegression(nn.Module):
     """Windows of hops -> values.
 
     Buffers:
-        centres: float [N, W], the clip's windows, standardised and weighted, so that a squared distance is a mean.
+        centres: float [N, A], the clip's windows, standardised and weighted, so that a squared distance is a mean.
         votes: float [N, V], what each contributes.
         offset, scale: float [W]; mean: float [V].
+        turn: float [W, A], the windows' principal axes, where distances are not told on all of W.
     """
 
+    turn: Tensor
     centres: Tensor
     votes: Tensor
     offset: Tensor
@@ -33,16 +35,26 @@ class KernelRegression(nn.Module):
     mean: Tensor
 
     def __init__(
-        self, centre_count: int, columns: int, value_count: int, group: int = 1, other_columns: int = 4
+        self, centre_count: int, columns: int, value_count: int, group: int = 1, axes: int = 0, other_columns: int = 4
     ) -> None:
-        """`group`: so many neighbouring columns are averaged, all but the last `other_columns`."""
+        """Sizes.
+
+        Args:
+            centre_count, columns, value_count: N, D, V.
+            group: so many neighbouring columns are averaged, all but the last `other_columns`.
+            axes: distances are told on so many principal axes; 0 for all of a window.
+        """
         super().__init__()
         self.bands, self.group, self.others = columns - other_columns, group, other_columns
         if self.bands < 0 or group < 1 or self.bands % group:
             raise ValueError(f"{self.bands} columns came; wanted a multiple of {group}")
-        taps = (PAST_HOPS + AHEAD_HOPS) // STEP_HOPS + 1
-        size = taps * (self.bands // group + other_columns)
-        self.register_buffer("centres", torch.zeros(centre_count, size))
+        size = window_size(columns, group, other_columns)
+        if not 0 <= axes <= size:
+            raise ValueError(f"{axes} axes came for windows of {size}")
+        self.axes = axes
+        if axes:
+            self.register_buffer("turn", torch.zeros(size, axes))
+        self.register_buffer("centres", torch.zeros(centre_count, axes or size))
         self.register_buffer("votes", torch.zeros(centre_count, value_count))
         self.register_buffer("offset", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
@@ -58,7 +70,10 @@ class KernelRegression(nn.Module):
 
     def forward(self, x: Tensor, stride: int) -> Tensor:
         """[B, T, V] from hops as in `windows`."""
-        return self.mean + _gaussian(self.windows(x, stride), self.centres, self._squares()) @ self.votes
+        return self.mean + _gaussian(self._turned(self.windows(x, stride)), self.centres, self._squares()) @ self.votes
+
+    def _turned(self, windows: Tensor) -> Tensor:
+        return windows @ self.turn if self.axes else windows
 
     def _squares(self) -> Tensor:
         """float [N]: the centres' squared lengths, worked out again when the centres were written to."""
@@ -83,7 +98,10 @@ class KernelRegression(nn.Module):
         windows = self.windows(x, 1)[:, 0]
         self.offset.copy_(windows.mean(0))
         self.scale.copy_((windows.std(0, correction=0) + 0.05) / self._weights(lead_hops).sqrt())
-        self.centres.copy_((windows - self.offset) / self.scale)
+        windows = (windows - self.offset) / self.scale
+        if self.axes:
+            self.turn.copy_(torch.linalg.eigh((windows.T @ windows).double())[1][:, -self.axes :])
+        self.centres.copy_(self._turned(windows))
         self.mean.copy_(targets.mean(0))
         kernel = _gaussian(self.centres, self.centres, self._squares()).double()
         kernel.diagonal().add_(ridge)
@@ -95,6 +113,11 @@ class KernelRegression(nn.Module):
         bell = torch.exp(-0.5 * ((taps - lead_hops) / REACH_HOPS).square())
         weights = bell.unsqueeze(0).expand(self.bands // self.group + self.others, -1).flatten()
         return (weights / weights.sum()).to(self.scale.device)
+
+
+def window_size(columns: int, group: int = 1, other_columns: int = 4) -> int:
+    """W: what a window comes to."""
+    return ((PAST_HOPS + AHEAD_HOPS) // STEP_HOPS + 1) * ((columns - other_columns) // group + other_columns)
 
 
 def _gaussian(x: Tensor, centres: Tensor, squares: Tensor) -> Tensor:

@@ -65,6 +65,16 @@ def test_steady_noise_is_no_speech_however_loud_but_a_held_note_is(gain: float) 
     assert features(gain * note)[10:, -1].min() > 0.5
 
 
+def test_a_hum_that_has_a_pitch_is_no_speech_in_a_pause_that_comes_soon_after_the_start() -> None:
+    time = np.arange(8 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    hum = 0.008 * np.sin(2 * np.pi * 100 * time) + 1e-3 * np.random.default_rng(3).standard_normal(len(time))
+    speech = babble(8) * ((time < 1.5) | (time > 3.5))
+    hops = np.arange(800) * 0.01
+    activity = features(speech + hum)[:, -1]
+    assert activity[(hops > 1.8) & (hops < 3.3)].max() < 0.3
+    assert activity[(hops > 0.2) & (hops < 1.4)].mean() > 0.9
+
+
 def test_noise_that_sets_in_is_soon_known_for_noise_and_a_voice_in_it_is_heard() -> None:
     noise = 0.05 * np.random.default_rng(0).standard_normal(10 * SAMPLE_RATE_HZ).astype(np.float32)
     noise[: 2 * SAMPLE_RATE_HZ] *= 0.001

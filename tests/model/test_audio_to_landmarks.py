@@ -97,6 +97,22 @@ def test_the_kernel_votes_for_what_it_has_heard_and_for_the_mean_far_away() -> N
     )
 
 
+def test_principal_axes_keep_the_distances_of_windows_that_lie_on_them() -> None:
+    size, generator = kernel_regression.PAST_HOPS + kernel_regression.AHEAD_HOPS + 1, torch.Generator().manual_seed(3)
+    windows = torch.randn(60, 5, generator=generator) @ torch.randn(5, size * FEATURES, generator=generator)
+    x, targets = windows.view(60, size, FEATURES), torch.randn(60, MOUTH, generator=generator)
+    told = []
+    for axes in (0, 6, 2):
+        kernel = KernelRegression(60, FEATURES, MOUTH, axes=axes)
+        kernel.solve(x, targets)
+        told.append(kernel(x, 1)[:, 0])
+    assert kernel.centres.shape == (60, 2)
+    torch.testing.assert_close(told[1], told[0], atol=1e-4, rtol=0)
+    assert (told[2] - told[0]).abs().max() > 0.01
+    with pytest.raises(ValueError, match="axes"):
+        KernelRegression(60, FEATURES, MOUTH, axes=10_000)
+
+
 def test_what_stands_near_the_lead_weighs_most_in_the_kernels_window() -> None:
     size, generator = kernel_regression.PAST_HOPS + kernel_regression.AHEAD_HOPS + 1, torch.Generator().manual_seed(2)
     x = torch.randn(50, size, FEATURES, generator=generator)
