@@ -52,7 +52,8 @@ def made_up() -> tuple[DriverModel, Rig]:
     encoder = named_encoder(BUILT_IN)
     beside = encoder.column_count - (0 if encoder.prior is None else len(encoder.prior.mean))
     sizes = AudioToLandmarksConfig(
-        encoder.column_count + OTHER_COLUMNS, MOUTH, kernel_centres=CENTRES, beside_columns=beside, beside_kept=24
+        encoder.column_count + OTHER_COLUMNS, MOUTH, kernel_centres=CENTRES, kernel_axes=48,
+        beside_columns=beside, beside_kept=24, beside_axes=96,
     )
     network = AudioToLandmarks(sizes)
     for member in network.members:  # they begin at zero
