@@ -199,6 +199,60 @@ def speaker(hashgrid_avatar: Any) -> Any:
     )
 
 
+HEARD_HZ = 16_000
+
+
+class MarkingDriver:
+    """A stand-in for a driver: a moment's mouth is the level of the sound at that moment."""
+
+    sample_rate_hz = HEARD_HZ
+    mouth_rest = np.zeros(1, np.float32)
+    nods = 0
+
+    def __init__(self, rate: float, look_ahead_seconds: float = 0.11, bare: bool = False) -> None:
+        self._bare = bare  # moments without the checks of their parts, for hours of them
+        self.look_ahead_seconds, self._rate = look_ahead_seconds, rate
+        self._sound, self._first = np.zeros(0, np.float32), 0
+        self._frame = 0
+        self.settings: list[Any] = []
+        self.most_kept = 0
+
+    def push(self, samples: np.ndarray) -> list[Any]:
+        from avatarfit.contracts import FaceMotion, HeadPose, Motion, TorsoMotion
+        from avatarfit.pipeline.live_frame import LiveState, Moment
+
+        self._sound = np.concatenate([self._sound, samples])
+        self.most_kept = max(self.most_kept, len(self._sound))
+        out = []
+        while True:
+            at = round(self._frame / self._rate * HEARD_HZ)
+            if at + self.look_ahead_seconds * HEARD_HZ > self._first + len(self._sound):
+                break
+            level = float(np.abs(self._sound[max(at - self._first, 0) : at - self._first + 16]).max())
+            motion: Any = SimpleNamespace(face=SimpleNamespace(mouth=np.full((1, 1), level)))
+            motion = motion if self._bare else Motion(
+                np.array([self._frame / self._rate]),
+                FaceMotion(np.full((1, 1), level), np.zeros((1, 1)), np.zeros((1, 6))),
+                HeadPose(np.array([[1.0, 0, 0, 0]]), np.zeros((1, 3))), TorsoMotion.still(1),
+            )  # fmt: skip
+            out.append(Moment(self._frame, motion, LiveState.SPEAKING if level > 0.01 else LiveState.IDLE))
+            self._frame += 1
+            gone = round(self._frame / self._rate * HEARD_HZ) - self._first
+            self._sound, self._first = self._sound[gone:], self._first + gone
+        return out
+
+    def hear(self, samples: np.ndarray, rate_hz: int, now_seconds: float) -> None:
+        pass
+
+    def turn(self, settings: Any) -> None:
+        self.settings.append(settings)
+
+
+@pytest.fixture
+def marking_driver() -> type[MarkingDriver]:
+    return MarkingDriver
+
+
 @pytest.fixture(scope="session")
 def speech() -> SimpleNamespace:
     """Eight seconds of a made-up voice at 16 kHz: samples float32 [n], rate."""
