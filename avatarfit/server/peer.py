@@ -113,6 +113,7 @@ class Peer:
 
     def close(self) -> None:
         """Ends `run`."""
+        self._connected.set()
         self._gone.set()
 
     async def _until_gone(self) -> None:
@@ -128,8 +129,7 @@ class Peer:
         if state == "connected":
             self._connected.set()
         elif state in ("failed", "closed"):
-            self._connected.set()
-            self._gone.set()
+            self.close()
 
     # Its voice.
 
@@ -168,11 +168,14 @@ def _checked(sdp: str) -> bool:
     """
     description = SessionDescription.parse(sdp)
     kinds = [media.kind for media in description.media]
+    names = {media.rtp.muxId for media in description.media}
     if not kinds or len(kinds) > _MOST_SECTIONS or len(set(kinds)) < len(kinds) or not {"audio", "video"} & {*kinds}:
         raise InputError(
             f"an offer of {len(kinds)} sections came", "one of video, one of audio, or both",
             "add one transceiver of each kind",
         )  # fmt: skip
+    if not all(names.issuperset(group.items) for group in description.group):
+        raise InputError("an offer came that bundles what is not in it", "sections by their names", "leave it whole")
     return any(
         codec.name == "VP8" for media in description.media if media.kind == "video" for codec in media.rtp.codecs
     )
