@@ -4,7 +4,6 @@
    and a ray ends at the very sample. What is seen well enough to need a colour waits until it fills a block of its own.
    A part is a run of rays whose number hangs on the rays alone, and a ray's sums grow in the order of its samples: the same to
    the last bit for any number of threads. */
-#include "shared/emission.h"
 #include "shared/field.h"
 
 #define FIELD_RAYS 512 /* to a part: the last samples of a part fill no block */
@@ -44,16 +43,24 @@ INLINE const float *field_layers(const mlp_job *job, const float *in, int in_row
   return in;
 }
 
+/* NaN stays NaN. */
+INLINE vf field_exp(vf x) { return v_exp2(v_min(v_set(127.0f), v_max(v_set(-126.0f), x * AF_LOG2E))); }
+
+/* As af_absorbed. */
+INLINE vf field_absorbed(vf depth) {
+  vf series = depth * (1.0f - depth * (0.5f - depth * (1.0f / 6.0f - depth * (1.0f / 24.0f - depth * (1.0f / 120.0f)))));
+  vi thin = depth < 0.125f;
+  return v_keep(series, thin) + v_keep(1.0f - field_exp(-depth), ~thin);
+}
+
 /* One level of features for a block whose coordinates lie in `at`, into column after column of `out`. */
 INLINE void field_encode(const af_grid *grid, const float *table, float at[3][GRID_CHUNK], int count, float *out, int row,
                          int dimensions, int features) {
-  grid_block b;
   for (int l = 0; l < grid->levels; l++)
-    for (int p = 0; p < count; p += GRID_BLOCK) {
-      find_block(grid->at + l, at, p, dimensions, 1, &b);
-      encode_block(&b, table + grid->at[l].offset * features, count - p < GRID_BLOCK ? count - p : GRID_BLOCK,
-                   out + (int64_t)p * row + l * features, row, dimensions, features);
-    }
+    for (int p = 0; p < count; p += GRID_BLOCK)
+      encode_level(grid->at + l, table + grid->at[l].offset * features, at, p,
+                   count - p < GRID_BLOCK ? count - p : GRID_BLOCK, out + (int64_t)p * row + l * features, row, dimensions,
+                   features);
 }
 
 static __attribute__((noinline)) void field_encode_space(const af_grid *grid, const float *table, float at[3][GRID_CHUNK],
@@ -66,14 +73,16 @@ static void field_inputs(const field_job *job, const field_rays *rays, float *mo
   const af_field *field = job->field;
   int row = field->density.widths[0], count = rays->count, column = AF_FIELD_TOLD;
   float at[3][GRID_CHUNK], across[3][GRID_CHUNK];
-  for (int c = 0; c < 3; c++) {
-    for (int p = 0; p < count; p++) at[c][p] = (job->positions[3 * rays->sample[p] + c] - field->low[c]) / field->side;
-    for (int p = count; p % GRID_BLOCK; p++) at[c][p] = 0;
+  float per_side = 1.0f / field->side;
+  for (int p = 0; p < count; p++) {
+    const float *position = job->positions + 3 * rays->sample[p];
+    for (int c = 0; c < 3; c++) at[c][p] = (position[c] - field->low[c]) * per_side;
   }
+  for (int p = count; p % GRID_BLOCK; p++) at[0][p] = at[1][p] = at[2][p] = 0.0f;
   field_encode_space(&field->motion_grid, field->motion, at, count, motion, AF_ATTRIBUTES);
   for (int p = 0; p < count; p++) {
     const float *moved = motion + p * AF_ATTRIBUTES;
-    for (int c = 0; c < 3; c++) at[c][p] += moved[c] / field->side;
+    for (int c = 0; c < 3; c++) at[c][p] += moved[c] * per_side;
     memcpy(inputs + p * row, moved + AF_FIELD_LOCAL, AF_FIELD_TOLD * sizeof(float));
   }
   if (field->space.levels) {
@@ -95,9 +104,11 @@ static __attribute__((noinline)) void field_colour(const field_job *job, field_q
   _Alignas(64) float buffers[2][MLP_BLOCK * MLP_PADDED];
   const float *logits = field_layers(&job->colour, queue->features, mlp->widths[0], queue->count, buffers);
   int row = mlp_padded(mlp->widths[mlp->layers]);
-  for (int p = 0; p < queue->count; p++)
-    for (int c = 0; c < 3; c++)
-      job->out[4 * queue->ray[p] + c] += queue->weight[p] / (1.0f + af_exp(-logits[p * row + c]));
+  for (int p = 0; p < queue->count; p++) {
+    float *out = job->out + 4 * queue->ray[p];
+    v4 colour = v_first4(queue->weight[p] / (1.0f + field_exp(-v_load(logits + p * row))));
+    for (int c = 0; c < 3; c++) out[c] += colour[c];
+  }
   queue->count = 0;
 }
 
@@ -115,11 +126,12 @@ static void field_part(int part, int parts, void *context) {
   const field_job *job = context;
   int64_t next = share(job->rays, part, parts), end = share(job->rays, part + 1, parts);
   _Alignas(64) float buffers[2][MLP_BLOCK * MLP_PADDED], inputs[MLP_BLOCK * AF_MLP_WIDTH_MAX];
-  float motion[MLP_BLOCK * AF_ATTRIBUTES], sigma[MLP_BLOCK], thick[MLP_BLOCK], weight[MLP_BLOCK], passes[MLP_BLOCK];
+  float motion[MLP_BLOCK * AF_ATTRIBUTES], log_density[MLP_BLOCK] = {0}, length[MLP_BLOCK] = {0};
+  float weight[MLP_BLOCK], passes[MLP_BLOCK];
   const af_mlp *mlp = &job->field->density;
   int row = mlp_padded(mlp->widths[mlp->layers]), geometry = mlp->widths[mlp->layers] - 1;
   int features = geometry + AF_FIELD_TOLD;
-  field_rays rays = {.count = 0};
+  field_rays rays = {0};
   field_queue queue = {.count = 0};
   memset(job->out + 4 * next, 0, (size_t)(4 * (end - next)) * sizeof(float));
   for (field_admit(job, &rays, &next, end); rays.count; field_admit(job, &rays, &next, end)) {
@@ -127,14 +139,15 @@ static void field_part(int part, int parts, void *context) {
     field_inputs(job, &rays, motion, inputs);
     const float *told = field_layers(&job->density, inputs, mlp->widths[0], count, buffers);
     for (int p = 0; p < count; p++) {
-      float log_density = told[p * row] + motion[p * AF_ATTRIBUTES + AF_FIELD_DENSITY];
-      sigma[p] = log_density > AF_FIELD_LOG_DENSITY_MAX ? AF_FIELD_LOG_DENSITY_MAX : log_density;
+      log_density[p] = told[p * row] + motion[p * AF_ATTRIBUTES + AF_FIELD_DENSITY];
+      length[p] = job->lengths[rays.sample[p]];
     }
-    for (int p = 0; p < count; p++) {
-      thick[p] = af_exp(sigma[p]) * job->lengths[rays.sample[p]];
-      weight[p] = af_exp(-rays.passed[p]) * af_absorbed(thick[p], af_exp(-thick[p]));
-      rays.passed[p] += thick[p];
-      passes[p] = af_exp(-rays.passed[p]);
+    for (int p = 0; p < count; p += VL) {
+      vf passed = v_load(rays.passed + p);
+      vf depth = field_exp(v_min(v_set(AF_FIELD_LOG_DENSITY_MAX), v_load(log_density + p))) * v_load(length + p);
+      v_store(weight + p, field_exp(-passed) * field_absorbed(depth));
+      v_store(rays.passed + p, passed + depth);
+      v_store(passes + p, field_exp(-passed - depth));
     }
     rays.count = 0;
     for (int p = 0; p < count; p++) {

@@ -32,7 +32,11 @@ INLINE void load_chunk(const encode_job *job, int64_t from, int count, float coo
   }
 }
 
-INLINE void find_cells(const af_level *level, float coordinates[3][GRID_CHUNK], int at, int dimensions, int dense, int weigh,
+/* What is found of each cell: rows; rows and weights; of a dense level's pairs of corners, which lie side by side, the first's row
+   and the weight along the other axes. */
+enum { GRID_ROWS, GRID_WEIGHTS, GRID_PAIRS };
+
+INLINE void find_cells(const af_level *level, float coordinates[3][GRID_CHUNK], int at, int dimensions, int dense, int what,
                        grid_block *b) {
   uint32_t factor_y = level->factor_y, factor_z = level->factor_z, size = level->size;
   int32_t resolution = level->resolution;
@@ -43,9 +47,9 @@ INLINE void find_cells(const af_level *level, float coordinates[3][GRID_CHUNK], 
     uint32_t z = 0;
     if (dimensions == 3) z = (uint32_t)af_grid_cell(coordinates[2][at + p], resolution, fraction + 2) * factor_z;
 #pragma GCC unroll 8
-    for (int c = 0; c < 1 << dimensions; c++) {
+    for (int c = 0; c < 1 << dimensions; c += what == GRID_PAIRS ? 2 : 1) {
       b->row[c][p] = af_grid_row(x + (c & 1), c & 2 ? y + factor_y : y, c & 4 ? z + factor_z : z, size, dense);
-      if (weigh) b->weight[c][p] = af_corner_weight(fraction, c, dimensions, -1);
+      if (what) b->weight[c][p] = af_corner_weight(fraction, c, dimensions, what == GRID_PAIRS ? 0 : -1);
     }
     b->fraction[0][p] = fraction[0];
     b->fraction[1][p] = fraction[1];
@@ -53,10 +57,10 @@ INLINE void find_cells(const af_level *level, float coordinates[3][GRID_CHUNK], 
   }
 }
 
-INLINE void find_block(const af_level *level, float coordinates[3][GRID_CHUNK], int at, int dimensions, int weigh,
+INLINE void find_block(const af_level *level, float coordinates[3][GRID_CHUNK], int at, int dimensions, int what,
                        grid_block *b) {
-  if (level->dense) find_cells(level, coordinates, at, dimensions, 1, weigh, b);
-  else find_cells(level, coordinates, at, dimensions, 0, weigh, b);
+  if (level->dense) find_cells(level, coordinates, at, dimensions, 1, what, b);
+  else find_cells(level, coordinates, at, dimensions, 0, what, b);
 }
 
 /* Calls `function` with the grid's dimensions and features as constants where these are the usual ones. */
@@ -113,6 +117,23 @@ INLINE void encode_block(const grid_block *b, const float *table, int count, flo
     }
     return;
   }
+  if (features >= VL) { /* the last vector overlaps the one before it */
+    for (int p = 0; p < count; p++) {
+      vf sums[GRID_FOURS] = {{0}};
+#pragma GCC unroll 8
+      for (int c = 0; c < 1 << dimensions; c++) {
+        const float *row = table + (size_t)b->row[c][p] * features;
+        float w = b->weight[c][p];
+#pragma GCC unroll 4
+        for (int k = 0; k < (features + VL - 1) / VL; k++)
+          sums[k] += w * v_load(row + (k * VL + VL <= features ? k * VL : features - VL));
+      }
+#pragma GCC unroll 4
+      for (int k = 0; k < (features + VL - 1) / VL; k++)
+        v_store(out + p * stride + (k * VL + VL <= features ? k * VL : features - VL), sums[k]);
+    }
+    return;
+  }
   for (int p = 0; p < count; p++) {
     v4 sums[GRID_FOURS] = {{0}};
     float rest[3] = {0, 0, 0};
@@ -131,21 +152,43 @@ INLINE void encode_block(const grid_block *b, const float *table, int count, flo
   }
 }
 
+/* Two features of a dense level: both corners along the first axis in one load. */
+INLINE void encode_pairs(const grid_block *b, const float *table, int count, float *out, int64_t stride, int dimensions) {
+  for (int p = 0; p < count; p++) {
+    v4 sum = {0, 0, 0, 0};
+#pragma GCC unroll 4
+    for (int c = 0; c < 1 << dimensions; c += 2) sum += b->weight[c][p] * load4(table + 2 * (size_t)b->row[c][p]);
+    sum *= (v4){1, 1, 0, 0} - b->fraction[0][p] * (v4){1, 1, -1, -1};
+    sum += __builtin_shuffle(sum, (i4){2, 3, 2, 3});
+    memcpy(out + p * stride, &sum, 8);
+  }
+}
+
+/* `count` points of a level, GRID_BLOCK at most, from the one at `at` on. */
+INLINE void encode_level(const af_level *level, const float *table, float coordinates[3][GRID_CHUNK], int at, int count,
+                         float *out, int64_t stride, int dimensions, int features) {
+  grid_block b;
+  if (level->dense && features == 2) {
+    find_cells(level, coordinates, at, dimensions, 1, GRID_PAIRS, &b);
+    encode_pairs(&b, table, count, out, stride, dimensions);
+  } else {
+    find_block(level, coordinates, at, dimensions, GRID_WEIGHTS, &b);
+    encode_block(&b, table, count, out, stride, dimensions, features);
+  }
+}
+
 INLINE void encode_points(const encode_job *job, int64_t from, int64_t to, int dimensions, int features) {
   const af_grid *grid = job->grid;
   int64_t stride = (int64_t)grid->levels * features;
   float coordinates[3][GRID_CHUNK];
-  grid_block b;
   for (; from < to; from += GRID_CHUNK) {
     int count = to - from < GRID_CHUNK ? (int)(to - from) : GRID_CHUNK;
     load_chunk(job, from, count, coordinates);
     for (int l = 0; l < grid->levels; l++) {
       const float *table = job->table + grid->at[l].offset * features;
-      for (int at = 0; at < count; at += GRID_BLOCK) {
-        find_block(grid->at + l, coordinates, at, dimensions, 1, &b);
-        encode_block(&b, table, count - at < GRID_BLOCK ? count - at : GRID_BLOCK,
+      for (int at = 0; at < count; at += GRID_BLOCK)
+        encode_level(grid->at + l, table, coordinates, at, count - at < GRID_BLOCK ? count - at : GRID_BLOCK,
                      job->out + (from + at) * stride + l * features, stride, dimensions, features);
-      }
     }
   }
 }
@@ -209,7 +252,7 @@ INLINE void add_rows(const encode_job *job, int part, int parts, int dimensions,
       float *grad_table = job->grad_table + level->offset * features;
       if (from < 0) memset(grad_table + (size_t)first * features, 0, (size_t)rows * features * sizeof(float));
       for (int at = 0; at < count; at += GRID_BLOCK) {
-        find_block(level, coordinates, at, dimensions, 1, &b);
+        find_block(level, coordinates, at, dimensions, GRID_WEIGHTS, &b);
         add_block(&b, job->grad + (from + at) * stride + l * features, stride, count - at < GRID_BLOCK ? count - at : GRID_BLOCK,
                   first, rows, grad_table, dimensions, features);
       }
@@ -265,7 +308,7 @@ INLINE void slope_points(const encode_job *job, int64_t from, int64_t to, int di
     for (int l = 0; l < grid->levels; l++) {
       const af_level *level = grid->at + l;
       for (int at = 0; at < count; at += GRID_BLOCK) {
-        find_block(level, coordinates, at, dimensions, 0, &b);
+        find_block(level, coordinates, at, dimensions, GRID_ROWS, &b);
         slope_block(&b, job->table + level->offset * features, job->grad + (from + at) * stride + l * features, stride,
                     count - at < GRID_BLOCK ? count - at : GRID_BLOCK, (float)level->resolution, slopes, at, dimensions, features);
       }

@@ -2,8 +2,8 @@
    and without contraction: which samples a ray keeps hangs on the last bit of a place, and must not change with the machine. So
    the vectors do what af_march_at does, operation for operation.
    First a vector of places some intervals apart tells which segments between them can hold anything: along each axis the cells
-   of a segment lie between those of its ends, so where these lie in neighbouring blocks of 4^3 cells, and the 2^3 blocks there
-   are empty, so is the segment. Only of the others is every interval looked at.
+   of a segment lie between those of its ends, so where these lie in neighbouring blocks of 4^3 cells (of coarse steps 8^3), and
+   the 2^3 blocks there are empty, so is the segment. Only of the others is every interval looked at.
    The first pass leaves the kept intervals' numbers in the workspace; the second makes samples of them. */
 #include "cpu/table.h"
 
@@ -11,7 +11,7 @@
 #include "shared/march.h"
 
 #define MARCH_RAYS 64        /* to a part, at least: they cost very unlike amounts */
-#define MARCH_SEGMENT 8      /* intervals, at least */
+#define MARCH_SEGMENT 8      /* intervals, at least; of coarse steps half as many */
 
 #define AF_JOIN_(a, b) a##b
 #define AF_JOIN(a, b) AF_JOIN_(a, b)
@@ -23,9 +23,11 @@ typedef struct {
   int32_t *counts;
   float *positions, *t, *lengths;
   int most;
+  float occupied[2][3]; /* corners of a box that holds every occupied cell */
   /* Where `segment` is not 0, so many intervals: a bit for each block, set where it or a neighbour at one more along any axes
-     holds an occupied cell; rows along x of `row_words` words, 1 << side_log2 of them to a slice. */
-  int segment, row_words, side_log2;
+     holds an occupied cell; rows along x of `row_words` words, 1 << side_log2 of them to a slice. A block's side is
+     1 << block_log2 cells. */
+  int segment, block_log2, row_words, side_log2;
   const uint32_t *near;
   _Atomic int failed;
 } march_job;
@@ -92,7 +94,7 @@ INLINE unsigned march_segments(const march_job *job, const af_march_ray *ray, in
   march_lanes s = march_at(&job->rays->grid, ray, MARCH_LANES * job->segment + k);
   vi low[3], far = {0};
   for (int c = 0; c < 3; c++) {
-    vi block = s.cell[c] >> 2, next = __builtin_shuffle(block, MARCH_LANES + 1);
+    vi block = s.cell[c] >> job->block_log2, next = __builtin_shuffle(block, MARCH_LANES + 1);
     far |= (block - next > 1) | (next - block > 1);
     low[c] = march_select(block < next, block, next);
   }
@@ -111,16 +113,43 @@ INLINE int march_look(const march_job *job, const af_march_ray *ray, int k, int 
   return count;
 }
 
+/* Intervals that may hold kept samples: from *k up to *end. Where the ray enters and leaves the occupied box is only a guess,
+   rounded as it is, so there is slack. */
+INLINE void march_range(const march_job *job, const af_march_ray *ray, int *k, int *end) {
+  const af_march_grid *grid = &job->rays->grid;
+  float enters = ray->from, leaves = ray->to, along = 2 * grid->step + 0x1p-18f * (fabsf(ray->from) + fabsf(ray->to));
+  for (int c = 0; c < 3; c++) {
+    if (ray->inverse[c] == 0.0f) continue;
+    float across = fabsf(ray->origin[c]) + fabsf(job->occupied[0][c]) + fabsf(job->occupied[1][c]);
+    float slack = along + 0x1p-20f * across * fabsf(ray->inverse[c]);
+    float one = (job->occupied[0][c] - ray->origin[c]) * ray->inverse[c];
+    float other = (job->occupied[1][c] - ray->origin[c]) * ray->inverse[c];
+    float nearer = (one < other ? one : other) - slack, farther = (one < other ? other : one) + slack;
+    enters = nearer > enters ? nearer : enters;
+    leaves = farther < leaves ? farther : leaves;
+  }
+  float first = (enters - ray->from) * grid->intervals_per_unit, last = (leaves - ray->from) * grid->intervals_per_unit;
+  *k = first < (float)AF_MARCH_MAX_STEPS ? (int)first : AF_MARCH_MAX_STEPS;
+  *end = last < (float)(AF_MARCH_MAX_STEPS - 2) ? (int)last + 2 : AF_MARCH_MAX_STEPS;
+}
+
 static int march_find(const march_job *job, const af_march_ray *ray, int32_t *kept) {
   const af_march_grid *grid = &job->rays->grid;
   int count = 0, stride = job->segment ? (VL - 1) * job->segment : VL;
-  for (int k = 0; count < job->most && k < AF_MARCH_MAX_STEPS && af_march_start(grid, ray, k) < ray->to; k += stride) {
+  int at_once = job->segment && job->segment < VL ? VL / job->segment : 1; /* segments that fill a vector */
+  int k, end;
+  march_range(job, ray, &k, &end);
+  for (; count < job->most && k < end && af_march_start(grid, ray, k) < ray->to; k += stride) {
     if (!job->segment) {
       count = march_look(job, ray, k, VL, kept, count);
       continue;
     }
-    for (unsigned bits = march_segments(job, ray, k); bits; bits &= bits - 1)
-      count = march_look(job, ray, k + __builtin_ctz(bits) * job->segment, job->segment, kept, count);
+    unsigned bits = march_segments(job, ray, k);
+    while (bits) {
+      int first = __builtin_ctz(bits), last = first + at_once < VL - 1 ? first + at_once : VL - 1;
+      count = march_look(job, ray, k + first * job->segment, (last - first) * job->segment, kept, count);
+      bits &= ~0u << last;
+    }
   }
   while (count && kept[count - 1] >= AF_MARCH_MAX_STEPS) count--; /* only whole strides are looked at */
   return count;
@@ -190,25 +219,46 @@ static uint32_t march_gather_bits(uint32_t x) {
   return out;
 }
 
+/* Finds the box of what is occupied. */
+static void march_bound(march_job *job) {
+  const af_march_grid *grid = &job->rays->grid;
+  int blocks = grid->resolution / 4, low[3] = {blocks, blocks, blocks}, high[3] = {-1, -1, -1};
+  for (int64_t i = 0; i < (int64_t)blocks * blocks * blocks; i += 64)
+    for (uint64_t bits = grid->coarse[i / 64]; bits; bits &= bits - 1) {
+      uint32_t code = (uint32_t)i + (uint32_t)__builtin_ctzll(bits);
+      for (int c = 0; c < 3; c++) {
+        int block = (int)march_gather_bits(code >> c);
+        low[c] = block < low[c] ? block : low[c];
+        high[c] = block > high[c] ? block : high[c];
+      }
+    }
+  for (int c = 0; c < 3; c++) {
+    job->occupied[0][c] = grid->low[c] + 4.0f * (float)low[c] * grid->cell[c];
+    job->occupied[1][c] = grid->low[c] + 4.0f * (float)(high[c] + 1) * grid->cell[c];
+  }
+}
+
 /* Finds which blocks are near an occupied cell; the segments' length, so that their ends mostly lie in neighbouring blocks. */
 static int march_prepare(march_job *job) {
   const af_march_grid *grid = &job->rays->grid;
   float narrowest = grid->cell[0] < grid->cell[1] ? grid->cell[0] : grid->cell[1];
   narrowest = narrowest < grid->cell[2] ? narrowest : grid->cell[2];
-  if (MARCH_SEGMENT * grid->step > 6 * narrowest) return AF_OK;
-  job->segment = MARCH_SEGMENT;
+  job->segment = MARCH_SEGMENT, job->block_log2 = 2;
   while (job->segment < 1024 && 2 * job->segment * grid->step <= 4 * narrowest) job->segment *= 2;
-  int side = grid->resolution / 4, words = job->row_words = (side + 31) / 32;
+  if (MARCH_SEGMENT * grid->step > 6 * narrowest) job->segment = MARCH_SEGMENT / 2, job->block_log2 = 3;
+  if (MARCH_SEGMENT * grid->step > 16 * narrowest || grid->resolution < 1 << job->block_log2) job->segment = 0;
+  if (!job->segment) return AF_OK;
+  int side = grid->resolution >> job->block_log2, words = job->row_words = (side + 31) / 32;
   while (1 << job->side_log2 < side) job->side_log2++;
   size_t bytes = (size_t)side * side * words * sizeof(uint32_t);
   uint32_t *near = af_reserve(&job->workspace->slots[AF_SLOT_MARCH_BLOCKS], bytes);
   if (!near) return AF_NO_MEMORY;
   memset(near, 0, bytes);
   job->near = near;
-  int64_t blocks = (int64_t)side * side * side;
+  int64_t blocks = (int64_t)grid->resolution * grid->resolution * grid->resolution / 64;
   for (int64_t i = 0; i < blocks; i += 64)
     for (uint64_t bits = grid->coarse[i / 64]; bits; bits &= bits - 1) {
-      uint32_t code = (uint32_t)i + (uint32_t)__builtin_ctzll(bits), x = march_gather_bits(code);
+      uint32_t code = ((uint32_t)i + (uint32_t)__builtin_ctzll(bits)) >> 3 * (job->block_log2 - 2), x = march_gather_bits(code);
       near[((int64_t)march_gather_bits(code >> 2) * side + march_gather_bits(code >> 1)) * words + x / 32] |= 1u << x % 32;
     }
   for (int64_t row = 0; row < (int64_t)side * side; row++)
@@ -224,6 +274,7 @@ static int march_prepare(march_job *job) {
 int AF_JOIN(af_march_count_, AF_ISA)(af_workspace *workspace, const af_march_rays *rays, int most, int32_t *counts);
 int AF_JOIN(af_march_count_, AF_ISA)(af_workspace *workspace, const af_march_rays *rays, int most, int32_t *counts) {
   march_job job = {.rays = rays, .workspace = workspace, .counts = counts, .most = most};
+  march_bound(&job);
   int status = march_prepare(&job);
   if (status) return status;
   af_parallel(march_parts(rays->count), march_count_part, &job);
