@@ -15,7 +15,7 @@ from avatarfit.compositing.torso_walk import Lent
 from avatarfit.contracts import Camera
 
 NECK, TORSO = 2, 3
-HEAD = (1, 4, 5)
+HEAD, BODY = (1, 4, 5), (NECK, TORSO)
 """Labels of a clip folder (data/README.md)."""
 
 _HEAD_MARGIN = 0.012
@@ -23,10 +23,12 @@ _HEAD_MARGIN = 0.012
 _BODY_MARGIN = 0.01
 _FEATHER = 0.004
 _LIGHT_REACH = 0.05
+_LIGHT_CELL = 4
 _EDGE = 0.06
 """Share of the picture by which its border's pixels are repeated outwards, for a torso that is moved a little."""
 _STILL_PX = 0.03
 """A picture that would be moved by less is taken as it is, not resampled."""
+_CUBIC_REACH = 3
 _NECK_UP = 0.5
 """So far the neck goes on behind the head, in its own widths."""
 
@@ -59,25 +61,29 @@ class SourceTorso:
         self._camera = camera
         self._plate = plate.astype(np.float32) / 255
         self._behind = self._completed(sample)
+        self._filled_from = _filled_from(self._behind[..., 3])
 
     def layer(self, frame: ClipFrame) -> np.ndarray:
         """float32 [H, W, 4], premultiplied: the frame's neck and torso, whole behind the head; clear elsewhere."""
         import cv2
 
-        shown, trust = self._shown(frame)
-        behind = self._moved(self._behind, frame.affine)
+        first = self._first_row(frame)
+        behind = self._moved(self._behind, frame.affine, first)
+        shown, trust = self._shown(frame, first)
         # The light of the two differs a little: the difference at the border is spread over what is filled in.
-        height = len(shown)
-        size = max(trust.shape[1] // 4, 1), max(height // 4, 1)
-        sure = trust * np.minimum(shown[..., 3], behind[..., 3])
-        apart = np.dstack([(shown - behind)[..., :3] * sure[..., None], sure])
-        small = cv2.GaussianBlur(cv2.resize(apart, size, interpolation=cv2.INTER_AREA), (0, 0), _LIGHT_REACH * size[1])
-        small = small[..., :3] / np.maximum(small[..., 3:], 1e-3)
-        light = cv2.resize(small, (trust.shape[1], height), interpolation=cv2.INTER_LINEAR)
-        behind[..., :3] += light * behind[..., 3:]
-        out = shown + (1 - trust)[..., None] * behind
-        np.clip(out[..., :3], 0, out[..., 3:], out=out[..., :3])
-        return np.ascontiguousarray(out, np.float32)
+        height, width = trust.shape
+        size = max(width // _LIGHT_CELL, 1), max(height // _LIGHT_CELL, 1)
+        sure = cv2.multiply(trust, cv2.min(cv2.extractChannel(shown, 3), cv2.extractChannel(behind, 3)))
+        apart = cv2.multiply(cv2.subtract(shown, behind), cv2.merge([sure] * 4))
+        cv2.insertChannel(sure, apart, 3)
+        reach = _LIGHT_REACH * len(frame.labels) / _LIGHT_CELL
+        small = cv2.GaussianBlur(cv2.resize(apart, size, interpolation=cv2.INTER_AREA), (0, 0), reach)
+        small = small / np.maximum(small[..., 3:], 1e-3) * np.array([1, 1, 1, 0], np.float32)
+        light = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+        behind = cv2.add(behind, cv2.multiply(light, cv2.merge([cv2.extractChannel(behind, 3)] * 4)))
+        out = np.zeros((*frame.labels.shape, 4), np.float32)
+        out[first:] = _held(cv2.add(shown, cv2.multiply(behind, cv2.merge([1 - trust] * 4))))
+        return out
 
     def placed(self, layer: np.ndarray, own: np.ndarray, affine: np.ndarray, camera: Camera) -> np.ndarray:
         """A layer whose torso is moved from its `own` affine [2, 3] to another, as `camera` sees it."""
@@ -89,37 +95,57 @@ class SourceTorso:
         same = (width, height) == (camera.width_px, camera.height_px)
         if same and np.abs(corners @ matrix.T - corners[:, :2]).max() < _STILL_PX:
             return layer
+        # Above the body there is nothing to move.
+        top = max(_filled_from(cv2.extractChannel(layer, 3)) - _CUBIC_REACH, 0)
+        first = int(np.clip((corners[:2] + [0, top, 0]) @ matrix[1], 0, camera.height_px).min())
         pad = round(_EDGE * max(width, height))
-        wide = cv2.copyMakeBorder(layer, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-        matrix[:, 2] += matrix[:, :2] @ np.array([0.5 - pad, 0.5 - pad]) - 0.5
-        moved = cv2.warpAffine(wide, matrix, (camera.width_px, camera.height_px), flags=cv2.INTER_CUBIC)
-        np.clip(moved, 0, 1, out=moved)
-        np.minimum(moved[..., :3], moved[..., 3:], out=moved[..., :3])
-        return moved
+        wide = cv2.copyMakeBorder(layer[top:], pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+        matrix[:, 2] += matrix[:, :2] @ np.array([0.5 - pad, top + 0.5 - pad]) - 0.5 - np.array([0, first])
+        out = np.zeros((camera.height_px, camera.width_px, 4), np.float32)
+        if first < camera.height_px and top < height:
+            size = camera.width_px, camera.height_px - first
+            out[first:] = _held(cv2.warpAffine(wide, matrix, size, flags=cv2.INTER_CUBIC))
+        return out
 
-    def _shown(self, frame: ClipFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Premultiplied neck and torso float32 [H, W, 4], and how far each pixel is known, not hidden by the head."""
+    def _first_row(self, frame: ClipFrame) -> int:
+        """Where the body begins, with what comes behind the head: little more than half of most pictures is below."""
+        height = len(self._behind)
+        body = _filled_from(_those(frame.labels, BODY)) - round(_BODY_MARGIN * height) - 4 * _feather_px(height)
+        to_pixels = pixel_map(self._camera, self._camera, frame.affine)
+        sides = np.array([[0, self._filled_from, 1], [self._behind.shape[1], self._filled_from, 1]])
+        first = min(body, float((sides @ to_pixels.T)[:, 1].min())) - 2
+        return max(int(first), 0) // _LIGHT_CELL * _LIGHT_CELL
+
+    def _shown(self, frame: ClipFrame, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """From row `first` on: premultiplied neck and torso float32 [h, W, 4], and how far each pixel is known, not
+        hidden by the head."""
         import cv2
 
-        height = frame.rgb.shape[0]
-        head = np.isin(frame.labels, HEAD).astype(np.uint8)
-        body = np.isin(frame.labels, (NECK, TORSO)).astype(np.uint8)
-        blur = max(_FEATHER * height, 0.5)
-        trust = cv2.GaussianBlur(1 - _wider(head, _HEAD_MARGIN * height).astype(np.float32), (0, 0), blur)
+        height = len(frame.labels)
+        blur_px = _feather_px(height)
+        above = max(first - round(_HEAD_MARGIN * height) - round(5 * blur_px) - 1, 0)
+        head, near = (
+            cv2.GaussianBlur(wide.astype(np.float32), (0, 0), blur_px)[first - above :]
+            for wide in (
+                _wider(_those(frame.labels[above:], which), reach * height)
+                for which, reach in ((HEAD, _HEAD_MARGIN), (BODY, _BODY_MARGIN))
+            )
+        )
+        trust = 1 - head
+        alpha = frame.person[first:] * np.float32(1 / 255)
+        clear = cv2.multiply(self._plate[first:], cv2.merge([1 - alpha] * 3))
+        front = cv2.subtract(frame.rgb[first:] * np.float32(1 / 255), clear)
         # A soft edge of hair that stands before the background belongs to the head.
-        near = cv2.GaussianBlur(_wider(body, _BODY_MARGIN * height).astype(np.float32), (0, 0), blur)
-        alpha = frame.person.astype(np.float32) / 255
-        rgb = frame.rgb.astype(np.float32) / 255
-        front = np.clip(rgb - (1 - alpha)[..., None] * self._plate, 0, alpha[..., None])
-        return np.dstack([front, alpha]) * (trust * near)[..., None], trust
+        weight = cv2.merge([cv2.multiply(trust, near)] * 4)
+        return cv2.multiply(_held(cv2.merge([*cv2.split(front), alpha])), weight), trust
 
-    def _moved(self, picture: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        """A picture of the clip's camera moved as the torso is."""
+    def _moved(self, picture: np.ndarray, affine: np.ndarray, first: int = 0) -> np.ndarray:
+        """A picture of the clip's camera moved as the torso is, from row `first` on."""
         import cv2
 
         matrix = pixel_map(self._camera, self._camera, affine)
-        matrix[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5
-        size = picture.shape[1], picture.shape[0]
+        matrix[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5 - np.array([0, first])
+        size = picture.shape[1], picture.shape[0] - first
         return cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
     def _completed(self, sample: Iterable[ClipFrame]) -> np.ndarray:
@@ -170,16 +196,19 @@ class TorsoUnder:
             affine: float [2, 3], where the torso is.
             lent: the clip's frames that show it.
         """
+        import cv2
+
         body = None
         for part in lent:
             layer, own = self._layer(part.index)
             placed = self._torso.placed(layer, own, affine, self._camera)
             if part.share < 1:
                 placed = placed * np.float32(part.share)
-            body = placed if body is None else body + placed
+            body = placed if body is None else cv2.add(body, placed)
         if body is None:
             return head
-        return np.asarray(head + (1 - head[..., 3:]) * body)
+        clear = cv2.merge([1 - cv2.extractChannel(head, 3)] * 4)
+        return np.asarray(cv2.add(head, cv2.multiply(body, clear)))
 
     def _layer(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         if index not in self._layers:
@@ -233,6 +262,34 @@ def spread_inwards(values: np.ndarray, known: np.ndarray) -> np.ndarray:
         out /= np.maximum(out[..., -1:], 1e-6)
     out = out[..., :-1]
     return np.asarray(out[..., 0] if values.ndim == 2 else out)
+
+
+def _filled_from(picture: np.ndarray) -> int:
+    """The first row of [H, W] that is not all zero; H where all are."""
+    filled = picture.any(axis=1)
+    return int(np.argmax(filled)) if filled.any() else len(filled)
+
+
+def _feather_px(height: int) -> float:
+    return max(_FEATHER * height, 0.5)
+
+
+def _those(labels: np.ndarray, which: tuple[int, ...]) -> np.ndarray:
+    """uint8 [H, W]: 1 where uint8 labels are any of these."""
+    import cv2
+
+    table = np.zeros(256, np.uint8)
+    table[list(which)] = 1
+    return np.asarray(cv2.LUT(labels, table))
+
+
+def _held(rgba: np.ndarray) -> np.ndarray:
+    """Premultiplied colours kept between nothing and their alpha, and that between 0 and 1."""
+    import cv2
+
+    alpha = np.minimum(cv2.extractChannel(rgba, 3), 1)
+    held = cv2.min(rgba, cv2.merge([alpha] * 4))
+    return np.asarray(np.maximum(held, 0, out=held))
 
 
 def _wider(mask: np.ndarray, reach_px: float) -> np.ndarray:
