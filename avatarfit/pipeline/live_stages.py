@@ -80,7 +80,7 @@ class LiveStages:
         self._lock = threading.RLock()
         self._line = SoundLine(_KEPT_SECONDS + SLIP_SECONDS)
         self._block = round(STEP_SECONDS * driver.sample_rate_hz)
-        self._steps = 0
+        self._steps = self._told = 0
         self._to_drive: deque[np.ndarray] = deque()
         self._heard: deque[tuple[np.ndarray, int, float]] = deque(maxlen=100)
         self._turned: Settings | None = None
@@ -232,9 +232,12 @@ class LiveStages:
         self._steps += steps
 
     def step(self, now: float) -> bool:
-        """Drives as far as the clock is; whether there are moments to draw."""
+        """Drives as far as the clock is, moment by moment; whether there are moments to draw."""
         with self._lock:
             self.advance(now)
+            if self.head_seconds < self._told / self.rate + self.driver.look_ahead_seconds - 1e-6:
+                # All of a moment's sound at once is half the work that it is step by step.
+                return bool(self._moments)
             blocks, self._to_drive = self._to_drive, deque()
             heard, self._heard = self._heard, deque(maxlen=self._heard.maxlen)
             turned, self._turned = self._turned, None
@@ -244,6 +247,7 @@ class LiveStages:
             self.driver.hear(sound, rate_hz, seconds)
         moments = self.driver.push(np.concatenate(blocks)) if blocks else []
         with self._lock:
+            self._told += len(moments)
             for moment in moments:
                 self._moments.append(moment)
                 self._states.append((moment.index, moment.state))
