@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from avatarfit.model.avatar import Avatar
     from avatarfit.model.gaussian_avatar import GaussianAvatar
 
-WHOLE_NECK = (0.12, 0.4)
+WHOLE_NECK = (0.25, 0.6)
 """Bounds of the skinning weight between which a Gaussian passes from torso to head: the neck down to the collar, but
 for what of a tie or a collar looks like skin."""
 UPPER_NECK = (0.15, 0.6)
