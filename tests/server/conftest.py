@@ -107,7 +107,7 @@ def serve(speaker: Any) -> Callable[..., AbstractContextManager[Served]]:
             until(lambda: server.started)
             port = place.getsockname()[1]
             token = {"Authorization": f"Bearer {settings.token}"} if settings.token else {}
-            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers=token, timeout=60.0) as client:
+            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers=token, timeout=300.0) as client:
                 yield Served(app, port, client)
         finally:
             server.should_exit = True
@@ -172,3 +172,28 @@ def sound() -> Callable[..., bytes]:
 @pytest.fixture(scope="session")
 def wait() -> Callable[..., Any]:
     return until
+
+
+class Lamp:
+    """A drawer without a person: a square of 32 in 48x64, as bright as the sound of its moment is loud: 40 to 200."""
+
+    def __init__(self, alpha: bool) -> None:
+        self._alpha = alpha
+
+    def draw(self, moment: Any) -> np.ndarray:
+        picture = np.zeros((64, 48, 4), np.uint8)
+        level = min(float(moment.motion.face.mouth[0, 0]) / 0.3, 1.0)
+        picture[16:48, 8:40] = (*[round(40 + 160 * level)] * 3, 255)
+        return picture if self._alpha else np.ascontiguousarray(picture[..., :3])
+
+
+@pytest.fixture
+def lamps(monkeypatch: pytest.MonkeyPatch, marking_driver: Callable[..., Any]) -> type[Lamp]:
+    """Sessions that are opened now show lamps instead of a person."""
+    from avatarfit.pipeline.live import LiveSession
+
+    def session(avatar: Any, options: Any) -> LiveSession:
+        return LiveSession(avatar, options, driver=marking_driver(25.0), drawer=Lamp(options.alpha))
+
+    monkeypatch.setattr("avatarfit.server.sessions.LiveSession", session)
+    return Lamp

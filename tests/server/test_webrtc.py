@@ -14,34 +14,10 @@ import pytest
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 
-from avatarfit.pipeline.live import LiveSession
 from avatarfit.server.packed_alpha import PackedLayout, unpack
 
 HIGH, WIDE = 64, 48
 DARK, LIGHT = 40, 200
-
-
-class Lamp:
-    """A drawer without a person: a square, as bright as the sound of its moment is loud."""
-
-    def __init__(self, alpha: bool) -> None:
-        self._alpha = alpha
-
-    def draw(self, moment: Any) -> np.ndarray:
-        picture = np.zeros((HIGH, WIDE, 4), np.uint8)
-        level = min(float(moment.motion.face.mouth[0, 0]) / 0.3, 1.0)
-        picture[16:48, 8:40] = (*[round(DARK + level * (LIGHT - DARK))] * 3, 255)
-        return picture if self._alpha else np.ascontiguousarray(picture[..., :3])
-
-
-@pytest.fixture
-def lamps(monkeypatch: pytest.MonkeyPatch, marking_driver: Callable[..., Any]) -> None:
-    """Sessions that are opened now show lamps instead of a person."""
-
-    def session(avatar: Any, options: Any) -> LiveSession:
-        return LiveSession(avatar, options, driver=marking_driver(25.0), drawer=Lamp(options.alpha))
-
-    monkeypatch.setattr("avatarfit.server.sessions.LiveSession", session)
 
 
 class Tone(MediaStreamTrack):
@@ -155,12 +131,12 @@ def test_speech_is_seen_and_heard_and_ends(served: Any, sound: Callable[..., byt
     run(test())
 
 
-def test_the_matte_is_the_one_that_was_drawn(served: Any, lamps: None) -> None:
+def test_the_matte_is_the_one_that_was_drawn(served: Any, lamps: Any) -> None:
     async def test() -> None:
         async with Viewer(served, served.open(alpha=True)) as viewer:
             await viewer.until(lambda: len(viewer.pictures) > 10)
             picture = unpack(viewer.pictures[-1], viewer.layout)
-            truth = Lamp(True).draw(_silence())
+            truth = lamps(True).draw(_silence())
             assert viewer.layout.alpha
             # The coder's noise lies about the square's edge.
             assert np.abs(picture.astype(int) - truth).mean() < 3

@@ -99,8 +99,8 @@ let stateTimer = null;
 function tellState(word) {
   clearTimeout(stateTimer);
   document.documentElement.dataset.state = word;
-  // Read out only once it has settled: a pause between words is no change.
-  stateTimer = setTimeout(() => { $("state").textContent = word; }, $("state").textContent === word ? 0 : SETTLED_MS);
+  // It is read out: a pause between two words is no news.
+  stateTimer = setTimeout(() => { $("state").textContent = word; }, word === "idle" ? SETTLED_MS : 0);
 }
 live.addEventListener("state", ({ detail }) => tellState(detail.state));
 live.addEventListener("note", ({ detail }) => { $("say-hint").textContent = sentence(detail.text); });

@@ -1,0 +1,229 @@
+"""The page in a real browser without a window: it shows, speaks, listens, says what is missing, and comes back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="NO PLAYWRIGHT: the page was not tested")
+NAMES = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
+LIVE = ":root[data-status=live]"
+MAGENTA = (255, 0, 255)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        pytest.skip("NO CHROMIUM: the page was not tested")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--use-fake-device-for-media-stream"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """Opens an address in a fresh profile; a page that throws fails its test."""
+    contexts, errors = [], []
+
+    def opens(address: str, microphone: bool = False, **options: Any) -> Any:
+        context = chromium.new_context(**({"viewport": {"width": 1200, "height": 860}} | options))
+        context.set_default_timeout(60_000)
+        contexts.append(context)
+        if microphone:
+            context.grant_permissions(["microphone"])
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(error))
+        page.goto(address)
+        return page
+
+    yield opens
+    for context in contexts:
+        context.close()
+    assert not errors
+
+
+def pixels(page: Any, selector: str = "#frame") -> np.ndarray:
+    """uint8 [H, W, 4], scaled to the lamps' 48x64."""
+    data = page.locator(selector).screenshot(omit_background=True, scale="css")
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    return cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA), (48, 64), interpolation=cv2.INTER_AREA)
+
+
+def lamp(page: Any) -> float:
+    return float(pixels(page)[28:34, 20:28, 0].mean())
+
+
+def test_texts_are_said_over_any_background(
+    served: Any, open_page: Callable[..., Any], wait: Callable[..., Any], lamps: Any
+) -> None:
+    page = open_page(served.url)
+    page.wait_for_selector(LIVE)
+    page.click("label:has(input[value=colour])")
+    page.fill("#colour", "#ff00ff")
+    page.wait_for_selector(LIVE)
+    wait(lambda: np.abs(pixels(page)[4, 24, :3].astype(int) - MAGENTA).max() < 12 and 20 < lamp(page) < 70)
+    # Beside the lamp nothing covers the colour, within it nothing shines through.
+    picture = pixels(page)
+    assert np.abs(picture[20:44, 2:5, :3].astype(int) - MAGENTA).mean() < 12
+    assert picture[28:34, 20:28, 0].astype(int).max() < 70
+    page.fill("#text", 30 * "a long text; ")
+    page.press("#text", "Control+Enter")
+    page.wait_for_selector(":root[data-state=speaking]")
+    wait(lambda: lamp(page) > 120)
+    sync_api.expect(page.locator("#state")).to_have_text("speaking")
+    wait(lambda: lamp(page) < 70)
+    sync_api.expect(page.locator("#state")).to_have_text("idle")
+    assert int(page.locator("#rate").inner_text()) > 0
+
+
+def test_escape_interrupts_and_files_are_said(
+    served: Any, open_page: Callable[..., Any], wait: Callable[..., Any], sound: Callable[..., bytes], lamps: Any
+) -> None:
+    page = open_page(served.url)
+    page.wait_for_selector(LIVE)
+    page.set_input_files("#file", {"name": "long.wav", "mimeType": "audio/wav", "buffer": sound(60.0)})
+    sync_api.expect(page.locator("#say-hint")).to_have_text("long.wav, 60.0 s.")
+    wait(lambda: lamp(page) > 120)
+    page.keyboard.press("Escape")
+    wait(lambda: lamp(page) < 70)
+    page.set_input_files("#file", {"name": "no.wav", "mimeType": "audio/wav", "buffer": b"no sound at all"})
+    sync_api.expect(page.locator("#say-hint")).to_contain_text("; wanted ")
+
+
+def test_the_microphone_is_spoken(served: Any, open_page: Callable[..., Any], lamps: Any) -> None:
+    page = open_page(served.url, microphone=True)
+    page.wait_for_selector(LIVE)
+    page.click("#talk")
+    sync_api.expect(page.locator("#talk")).to_have_attribute("aria-pressed", "true")
+    # The browser's own microphone beeps every second.
+    page.wait_for_selector(":root[data-state=speaking]")
+    page.click("#talk")
+    page.wait_for_selector(":root[data-state=idle]")
+
+
+def test_a_microphone_that_is_not_allowed_is_told(served: Any, open_page: Callable[..., Any], lamps: Any) -> None:
+    page = open_page(served.url)
+    page.wait_for_selector(LIVE)
+    page.click("#talk")
+    sync_api.expect(page.locator("#microphone-hint")).to_contain_text("The microphone is not allowed.")
+    sync_api.expect(page.locator("#talk")).to_have_attribute("aria-pressed", "false")
+
+
+def test_controls_are_turned_and_stay_in_another_session(
+    served: Any, open_page: Callable[..., Any], wait: Callable[..., Any], lamps: Any
+) -> None:
+    page = open_page(served.url)
+    page.wait_for_selector(LIVE)
+    page.locator("#control-head_motion").fill("0.25")
+    page.click("label:has(input[value=happy])")
+
+    def turned() -> bool:
+        settings = [session.controls for session in served.sessions]
+        return len(settings) == 1 and (settings[0].head_motion, settings[0].emotion) == (0.25, "happy")
+
+    wait(turned)
+    assert page.locator("#control-emotion_strength").is_visible()
+    page.click("label:has(input[value=checker])")
+    wait(lambda: turned() and all(session.alpha for session in served.sessions))
+    page.click("#reset")
+    wait(lambda: all(session.controls.head_motion is None for session in served.sessions))
+    assert not page.locator("#control-emotion_strength").is_visible()
+
+
+def test_obs_gets_the_picture_alone_over_nothing(
+    served: Any, open_page: Callable[..., Any], wait: Callable[..., Any], lamps: Any
+) -> None:
+    page = open_page(served.url)
+    page.wait_for_selector(LIVE)
+    page.click("label:has(input[value=page])")
+    wait(lambda: [session.alpha for session in served.sessions] == [True])
+    page.wait_for_selector(LIVE)
+    page.click("#share")
+    view = open_page(page.input_value("#obs-address"), viewport={"width": 480, "height": 640})
+    view.wait_for_selector(LIVE)
+    wait(lambda: pixels(view, ":root")[32, 24, 3] == 255)
+    assert pixels(view, ":root")[4, 24, 3] < 8
+    assert [session.watchers for session in served.sessions] == [2]
+    view.context.close()
+
+
+def test_a_full_server_is_told_and_tried_again(
+    serve: Callable[..., Any], open_page: Callable[..., Any], lamps: Any
+) -> None:
+    with serve(most_sessions=1) as served:
+        path = served.open()
+        page = open_page(served.url)
+        sync_api.expect(page.locator("#notice")).to_contain_text("All 1 sessions of this server are taken")
+        served.client.delete(path)
+        page.click("#again")
+        page.wait_for_selector(LIVE)
+        page.context.close()
+
+
+def test_a_token_is_asked_for_and_does_not_stay_in_the_address(
+    serve: Callable[..., Any], open_page: Callable[..., Any], lamps: Any
+) -> None:
+    token = "a-token-of-many-letters"
+    with serve(token=token) as served:
+        page = open_page(served.url)
+        page.wait_for_selector("#token-form:visible")
+        page.fill("#token", token)
+        page.press("#token", "Enter")
+        page.wait_for_selector(LIVE)
+        told = open_page(f"{served.url}/?token={token}")
+        told.wait_for_selector(LIVE)
+        assert token not in told.url
+        for each in (page, told):
+            each.context.close()
+
+
+def test_a_lost_session_is_opened_again(
+    served: Any, open_page: Callable[..., Any], wait: Callable[..., Any], lamps: Any
+) -> None:
+    page = open_page(served.url)
+    page.wait_for_selector(LIVE)
+    (first,) = served.sessions
+    served.client.delete(f"/api/sessions/{first.id}")
+    page.wait_for_selector(":root:not([data-status=live])")
+    page.wait_for_selector(LIVE)
+    (second,) = served.sessions
+    assert second.id != first.id
+    wait(lambda: 20 < lamp(page) < 70)
+    page.close()
+    wait(lambda: not len(served.sessions))
+
+
+NAMELESS = """() => {
+  const labelled = (e) => [...(e.labels ?? [])].some((label) => label.textContent.trim());
+  const named = (e) => e.ariaLabel || e.textContent.trim() || labelled(e);
+  const all = [...document.querySelectorAll('button, input, select, textarea, canvas')];
+  return all.filter((e) => e.checkVisibility() && !named(e)).map((e) => e.outerHTML);
+}"""
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_everything_has_a_name_and_fits(served: Any, open_page: Callable[..., Any], lamps: Any, width: int) -> None:
+    page = open_page(served.url, viewport={"width": width, "height": 800})
+    page.wait_for_selector(LIVE)
+    page.wait_for_selector("#control-lip_opening")
+    assert page.evaluate(NAMELESS) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # By keyboard alone: from the top to the text, and it is said.
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "text":
+            break
+    page.keyboard.type("spoken")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(":root[data-state=speaking]")
