@@ -65,6 +65,30 @@ def test_no_sample_in_an_occupied_cell_is_skipped(seed, side, share, step, most,
         assert torch.equal(a, b), name
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**20),
+    side=st.sampled_from([4, 8, 16, 64]),
+    cells=st.integers(1, 12),
+    step_cells=st.sampled_from([0.2, 0.7, 0.9, 1.5, 1.9, 2.5]),
+    away=st.sampled_from([0.0, 30.0, 3e3, 1e5]),
+)
+def test_nothing_is_lost_where_all_that_is_occupied_lies_together(seed, side, cells, step_cells, away):
+    random = torch.Generator().manual_seed(seed)
+    rays = made_rays(seed, 80)
+    rays[0] += away
+    rays[3][::9] *= 1e3
+    box = tuple(torch.tensor([edge + away for edge in BOX]).tolist())
+    step = step_cells * 1.6 / side
+    first = 4 * torch.randint(side // 4, (3,), generator=random)
+    cell = morton_cell(torch.arange(side**3))
+    near = ((cell >= first) & (cell < first + cells)).all(1)
+    occupancy = pack_bits(near & (torch.rand(side**3, generator=random) < 0.7))
+    want, got = (ops.march_rays(*rays, box, occupancy, step, 2**20, backend=b) for b in ("reference", "cpu"))
+    for name, a, b in zip(want._fields, want, got, strict=True):
+        assert torch.equal(a, b), name
+
+
 @pytest.mark.parametrize("step", [2e-3, 0.02, 0.4])
 @pytest.mark.parametrize(("side", "share"), [(4, 0.3), (32, 0.1), (64, 0.3), (256, 0.03)])
 def test_every_instruction_set_keeps_the_same_samples(isa, side, share, step):
