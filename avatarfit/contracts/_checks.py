@@ -12,10 +12,10 @@ def as_array(name: str, value: object, shape: tuple[int | None, ...], dtype: typ
         ValueError: the shape differs, or a number is not finite.
     """
     array = np.array(value, dtype=dtype)
-    if array.ndim != len(shape) or any(w is not None and w != g for w, g in zip(shape, array.shape, strict=True)):
+    if array.ndim != len(shape) or any(w not in (None, g) for w, g in zip(shape, array.shape, strict=True)):
         want = "[" + ", ".join("any" if s is None else str(s) for s in shape) + "]"
         raise ValueError(f"{name} came with shape {list(array.shape)}; wanted {want}")
-    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"{name} holds NaN or infinity; wanted finite numbers")
     array.setflags(write=False)
     return array

@@ -14,6 +14,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -29,6 +30,7 @@ from avatarfit.pipeline.live_frame import LiveFrame, LiveState, LiveStatistics, 
 from avatarfit.pipeline.live_picture import Drawer, LivePictures, resting_moment
 from avatarfit.pipeline.live_saying import Saying
 from avatarfit.pipeline.live_stages import LiveStages
+from avatarfit.pipeline.live_threads import one_blas_thread
 from avatarfit.pipeline.picture import PictureSettings
 
 if TYPE_CHECKING:
@@ -129,6 +131,7 @@ class LiveSession:
             most_seconds=chosen.most_seconds, jitter_seconds=chosen.jitter_seconds,
         )  # fmt: skip
         self._threads: list[threading.Thread] = []
+        self._limits = ExitStack()
         self._closed = threading.Event()
         self._sound_came, self._moment_came, self._picture_came = (threading.Event() for _ in range(3))
         self._error: BaseException | None = None
@@ -138,6 +141,7 @@ class LiveSession:
         """The line of time begins now, with what was pushed before at its start."""
         if self._threads or self._closed.is_set():
             return self
+        self._limits.enter_context(one_blas_thread())
         self._stages.begin(time.monotonic())
         for name, work in (("drive", self._drive), ("draw", self._draw)):
             thread = threading.Thread(target=self._guarded, args=(work,), name=f"live {name}", daemon=True)
@@ -155,6 +159,7 @@ class LiveSession:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(_JOIN_SECONDS)
+        self._limits.close()
 
     def __enter__(self) -> Self:
         return self.start()
