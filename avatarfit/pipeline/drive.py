@@ -18,6 +18,7 @@ from avatarfit.contracts.events import Finished, Listener, Picture, Progress, St
 from avatarfit.media import SoundBlocks, sound_blocks
 from avatarfit.output import OutputOptions, open_sink
 from avatarfit.output import check_output as check_sink
+from avatarfit.pipeline.blas_threads import one_blas_thread
 from avatarfit.pipeline.motion_files import (
     OWN_SOURCES,
     Recorder,
@@ -91,6 +92,7 @@ def check_output(path: Path, options: OutputOptions | None = None) -> None:
     check_sink(path, options or OutputOptions())
 
 
+@one_blas_thread()
 def drive_avatar(
     avatar: Avatar,
     sound: str | Path | SoundBlocks | None,

@@ -20,6 +20,7 @@ from avatarfit.contracts.events import Finished, Listener, Note, Picture, Progre
 from avatarfit.evaluation.identity import OTHER_PERSON
 from avatarfit.media import SoundBlocks
 from avatarfit.output import OutputOptions, check_output, open_sink
+from avatarfit.pipeline.blas_threads import one_blas_thread
 from avatarfit.pipeline.drive import driving_sound
 from avatarfit.pipeline.dub_footage import Footage, captured
 from avatarfit.pipeline.dub_frames import dubbed_frames
@@ -67,6 +68,7 @@ class DubReport:
         return {**asdict(self), "path": str(self.path)}
 
 
+@one_blas_thread()
 def dub_video(
     avatar: Avatar,
     video: str | Path,

@@ -25,12 +25,12 @@ from avatarfit.compositing.mark import USUAL_TEXT
 from avatarfit.contracts import InputError
 from avatarfit.contracts.events import Listener, silent
 from avatarfit.driving import DriveOptions, Settings
+from avatarfit.pipeline.blas_threads import one_blas_thread
 from avatarfit.pipeline.live_driver import Driver, LiveDriver
 from avatarfit.pipeline.live_frame import LiveFrame, LiveState, LiveStatistics, running
 from avatarfit.pipeline.live_picture import Drawer, LivePictures, resting_moment
 from avatarfit.pipeline.live_saying import Saying
 from avatarfit.pipeline.live_stages import LiveStages
-from avatarfit.pipeline.live_threads import one_blas_thread
 from avatarfit.pipeline.picture import PictureSettings
 
 if TYPE_CHECKING:

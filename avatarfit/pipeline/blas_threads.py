@@ -1,4 +1,4 @@
-"""Sessions' small matrix products are no work for several threads."""
+"""A driver's small matrix products are no work for several threads."""
 
 from __future__ import annotations
 
