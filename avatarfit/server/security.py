@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import re
 from collections.abc import Iterable
 from urllib.parse import parse_qs, urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from avatarfit.server.settings import ServerSettings, is_loopback
@@ -31,12 +33,6 @@ _HEADERS = [
 ]
 _REFUSED = 1008
 """WebSocket's close code for a policy (RFC 6455, 7.4.1)."""
-
-
-class _TooMuchError(Exception):
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status, self.detail = status, detail
 
 
 class Guard:
@@ -80,7 +76,7 @@ class Guard:
     async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
         most, seconds = self._settings.most_request_bytes, self._settings.request_seconds
         until = asyncio.get_running_loop().time() + seconds
-        came, whole, answered = 0, False, False
+        came, whole = 0, False
 
         async def bounded_receive() -> Message:
             nonlocal came, whole
@@ -90,30 +86,28 @@ class Guard:
                 async with asyncio.timeout_at(until):
                     message = await receive()
             except TimeoutError:
-                raise _TooMuchError(408, f"a request took over {seconds:g} s; wanted it sooner; send less") from None
+                raise _refusal(408, f"a request took over {seconds:g} s; wanted it sooner; send less") from None
             came += len(message.get("body", b""))
             whole = not message.get("more_body", False)
             if came > most:
-                raise _TooMuchError(413, _too_long(most))
+                raise _refusal(413, _too_long(most))
             return message
 
-        async def noted_send(message: Message) -> None:
-            nonlocal answered
+        async def headed_send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                answered = True
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
         length = _headers(scope).get(b"content-length", b"0")
         if not length.isdigit() or int(length[:20]) > most:
             await _refuse(scope, receive, send, 413, _too_long(most))
-            return
-        try:
-            await self._app(scope, bounded_receive, noted_send)
-        except _TooMuchError as refusal:
-            if answered:
-                raise
-            await _refuse(scope, receive, send, refusal.status, refusal.detail)
+        else:
+            await self._app(scope, bounded_receive, headed_send)
+
+
+def _refusal(status: int, detail: str) -> HTTPException:
+    # The rest of its body is not waited for.
+    return HTTPException(status, detail, {"Connection": "close"})
 
 
 def _too_long(most: int) -> str:
@@ -125,10 +119,9 @@ def _headers(scope: Scope) -> dict[bytes, bytes]:
 
 
 def _name(host: str) -> str:
-    """A Host header without its port."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] if ":" in host else host
+    """A Host header without its port; "" for one that is not well formed."""
+    found = re.fullmatch(r"(?:\[([^\[\]]*)\]|([^:\[\]]*))(?::\d*)?", host)
+    return "" if found is None else found[1] or found[2] or ""
 
 
 def _told(scope: Scope, headers: dict[bytes, bytes]) -> str:
