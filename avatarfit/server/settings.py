@@ -49,7 +49,7 @@ class ServerSettings:
     most_watchers: int = 8
     most_text_chars: int = 2_000
     most_sound_seconds: float = 120.0
-    most_request_bytes: int = 32_000_000
+    most_request_bytes: int = 24_000_000
     request_seconds: float = 30.0
     idle_seconds: float = 60.0
     origins: tuple[str, ...] = ()
