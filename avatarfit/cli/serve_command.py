@@ -14,6 +14,7 @@ from avatarfit.cli.types import MaybePath, MaybeText
 if TYPE_CHECKING:
     from avatarfit.model.avatar import Avatar
     from avatarfit.server.settings import ServerSettings
+    from avatarfit.server.standing import Standing
     from avatarfit.server.voices import OfferedVoice
 
 _NEEDED = "aiortc", "fastapi", "prometheus_client", "uvicorn", "websockets"
@@ -40,6 +41,11 @@ class Serve:
     the text on standard input, or where {text} stands. May be given again."""
     piper: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """A Piper voice, .onnx with its .onnx.json beside it. May be given again."""
+    push: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Send a session that always runs to a streaming service: rtmp://, rtmps://, srt://, tcp:// or udp://. May be given
+    again."""
+    camera: bool = False
+    """Show that session as a camera of this machine (pyvirtualcam)."""
     origin: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A page of another server that may use this one, such as https://example.org. May be given again."""
     certificate: MaybePath = None
@@ -65,10 +71,11 @@ class Serve:
 
         with listen(settings) as place:
             avatars = self._avatars()
-            server = server_of(create_app(avatars, settings, voices), settings, self.certificate, self.key)
+            where = address(settings, place.getsockname()[1], self.certificate is not None)
+            app = create_app(avatars, settings, voices, self._standing(where))
+            server = server_of(app, settings, self.certificate, self.key)
             _try_all(avatars, settings)
-            names = ", ".join(avatars)
-            print(f"{names}: {address(settings, place.getsockname()[1], self.certificate is not None)}", flush=True)
+            print(f"{', '.join(avatars)}: {where}", flush=True)
             if not voices:
                 print("No voice for texts: install espeak-ng, or add --voice NAME=COMMAND.", flush=True)
             if not settings.loopback and self.certificate is None:
@@ -121,6 +128,27 @@ class Serve:
             self.host, self.port, new_token() if self.token == "auto" else self.token, self.sessions,
             idle_seconds=self.idle_seconds, origins=self.origin, live=live,
         )  # fmt: skip
+
+    def _standing(self, where: str) -> Standing | None:
+        """What always runs, if something does.
+
+        Raises:
+            InputError: it cannot.
+        """
+        from avatarfit.server.push import Push
+        from avatarfit.server.standing import Output, Standing
+        from avatarfit.server.virtual_camera import VirtualCamera
+
+        def tell(sentence: str) -> None:
+            print(sentence, flush=True)
+
+        outputs: list[Output] = [Push(url, tell) for url in self.push]
+        if self.camera:
+            outputs.append(VirtualCamera(tell))
+        if not outputs:
+            return None
+        steered = where + ("&" if "?" in where else "?")
+        return Standing(outputs, lambda id: tell(f"What is sent is steered at {steered}session={id}"), tell)
 
     def _voices(self) -> list[OfferedVoice]:
         from avatarfit.server.voices import command_offer, installed_voices, piper_offer

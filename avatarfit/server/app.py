@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib import resources
 
 from fastapi import FastAPI
@@ -19,6 +20,7 @@ from avatarfit.server.routes_streams import stream_routes
 from avatarfit.server.security import Guard
 from avatarfit.server.sessions import Sessions
 from avatarfit.server.settings import ServerSettings
+from avatarfit.server.standing import Standing
 from avatarfit.server.voices import OfferedVoice, Voices, installed_voices
 from avatarfit.server.webrtc import router as webrtc_routes
 
@@ -27,6 +29,7 @@ def create_app(
     avatars: Mapping[str, Avatar],
     settings: ServerSettings | None = None,
     voices: Iterable[OfferedVoice] | None = None,
+    standing: Standing | None = None,
 ) -> FastAPI:
     """A server of live avatars; its sessions are `app.state.sessions`.
 
@@ -34,6 +37,7 @@ def create_app(
         avatars: by the name that requests use.
         settings: bounds, and how sessions run.
         voices: for texts; None for those that are installed.
+        standing: a session that always runs.
 
     Raises:
         InputError: no avatar came, or two voices of one name.
@@ -45,7 +49,12 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with sessions:
+            always = None if standing is None else asyncio.create_task(standing.run(sessions))
             yield
+            if always is not None:
+                always.cancel()
+                with suppress(asyncio.CancelledError):
+                    await always
 
     app = FastAPI(
         title="avatarfit", version=avatarfit.__version__, summary="Live avatars: sound or text in, a person out.",
