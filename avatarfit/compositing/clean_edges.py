@@ -73,13 +73,14 @@ class CleanEdges:
             return
         colours, spread = _own_colours(small, core)
         # Planes rather than pixels: long rows are what the processor adds up fast.
-        own = [np.ascontiguousarray(colours[rows, columns, c])[:, None] for c in range(3)]  # each [n, 1]
+        half = rows // 2, columns // 2
+        own = [np.ascontiguousarray(colours[half][:, c])[:, None] for c in range(3)]  # each [n, 1]
         plate = self._small_plate[rows, columns]
         there = [np.ascontiguousarray(plate[:, c])[:, None] for c in range(3)]
         # C = k F + t B with k near 1 - t, least squares; light may make k another one more easily than t.
         own_own, own_old, old_old = (_dot(x, y) + _LIGHT for x, y in ((own, own), (own, there), (there, there)))
         apart = np.maximum(old_old - own_old * own_old / own_own, _LEAST_CONTRAST**2)
-        usual = np.minimum(_USUAL * spread[rows, columns][:, None] / np.sqrt(apart), 0.9)
+        usual = np.minimum(_USUAL * spread[half][:, None] / np.sqrt(apart), 0.9)
         # Where the two differ in brightness alone, a rim's own shading looks like the background: better none is taken.
         told = np.clip((apart / np.maximum(old_old, 1e-3) - _SAME_HUE) / _SAME_HUE, 0, 1)
         weight = self._strength * told / ((1 - usual) * apart)
@@ -126,14 +127,14 @@ def _own_colours(small: np.ndarray, core: np.ndarray) -> tuple[np.ndarray, np.nd
         small: float32 [h, w, 4], premultiplied. core: uint8 [h, w], 1 where there is surely only person.
 
     Returns:
-        float32 [h, w, 3] and [h, w].
+        float32 [h / 2, w / 2, 3] and [h / 2, w / 2], rounded up.
     """
     import cv2
 
     height, width = core.shape
     known = core.astype(np.float32)
-    colour = small[..., :3] * known[..., None]
-    stack = cv2.merge([*cv2.split(colour), np.square(colour).sum(axis=2)])
+    colour = cv2.multiply(cv2.cvtColor(small, cv2.COLOR_RGBA2RGB), cv2.merge([known] * 3))
+    stack = cv2.merge([*cv2.split(colour), np.einsum("hwc,hwc->hw", colour, colour)])
     half = -(-width // 2), -(-height // 2)
     stack = cv2.resize(stack, half, interpolation=cv2.INTER_AREA)
     spread_out, weight = (
@@ -143,6 +144,4 @@ def _own_colours(small: np.ndarray, core: np.ndarray) -> tuple[np.ndarray, np.nd
     )
     spread_out /= np.maximum(weight, 1e-9)[..., None]
     own = spread_out[..., :3]
-    spread = np.sqrt(np.maximum(spread_out[..., 3] - np.square(own).sum(axis=2), 0))
-    down, across = np.arange(height) // 2, np.arange(width) // 2
-    return own[down][:, across], spread[down][:, across]
+    return own, np.sqrt(np.maximum(spread_out[..., 3] - np.einsum("hwc,hwc->hw", own, own), 0))

@@ -81,10 +81,8 @@ class Compositor:
 
 def occupied(alpha: np.ndarray) -> tuple[slice, slice] | None:
     """Rows and columns of the smallest rectangle outside which uint8 [H, W] is zero; None where it is all zero."""
-    import cv2
-
-    down = np.flatnonzero(cv2.reduce(alpha, 1, cv2.REDUCE_MAX)[:, 0] > 0)
+    down = np.flatnonzero(alpha.max(axis=1))
     if not len(down):
         return None
-    across = np.flatnonzero(cv2.reduce(alpha, 0, cv2.REDUCE_MAX)[0] > 0)
+    across = np.flatnonzero(alpha.max(axis=0))
     return slice(int(down[0]), int(down[-1]) + 1), slice(int(across[0]), int(across[-1]) + 1)
