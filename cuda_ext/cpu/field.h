@@ -33,6 +33,7 @@ typedef struct {
   _Alignas(64) float features[MLP_BLOCK * AF_MLP_WIDTH_MAX];
 } field_queue;
 
+/* What a network's last layer gives, in one of the buffers: [count, mlp_padded(outputs)]. */
 INLINE const float *field_layers(const mlp_job *job, const float *in, int in_row, int count,
                                  float buffers[2][MLP_BLOCK * MLP_PADDED]) {
   const af_mlp *mlp = job->mlp;
@@ -53,7 +54,7 @@ INLINE vf field_absorbed(vf depth) {
   return v_keep(series, thin) + v_keep(1.0f - field_exp(-depth), ~thin);
 }
 
-/* One level of features for a block whose coordinates lie in `at`, into column after column of `out`. */
+/* The features of every level for a block whose coordinates lie in `at`, level by level in each row of `out`. */
 INLINE void field_encode(const af_grid *grid, const float *table, float at[3][GRID_CHUNK], int count, float *out, int row,
                          int dimensions, int features) {
   for (int l = 0; l < grid->levels; l++)
@@ -68,12 +69,11 @@ static __attribute__((noinline)) void field_encode_space(const af_grid *grid, co
   WITH_GRID_SIZES(grid, field_encode, grid, table, at, count, out, row);
 }
 
-/* Density networks' inputs and the motion's rows [count, AF_ATTRIBUTES] of a block's samples. */
+/* The density network's inputs and the motion's rows [count, AF_ATTRIBUTES] of a block's samples. */
 static void field_inputs(const field_job *job, const field_rays *rays, float *motion, float *inputs) {
   const af_field *field = job->field;
   int row = field->density.widths[0], count = rays->count, column = AF_FIELD_TOLD;
-  float at[3][GRID_CHUNK], across[3][GRID_CHUNK];
-  float per_side = 1.0f / field->side;
+  float at[3][GRID_CHUNK], across[3][GRID_CHUNK], per_side = 1.0f / field->side;
   for (int p = 0; p < count; p++) {
     const float *position = job->positions + 3 * rays->sample[p];
     for (int c = 0; c < 3; c++) at[c][p] = (position[c] - field->low[c]) * per_side;
@@ -89,12 +89,14 @@ static void field_inputs(const field_job *job, const field_rays *rays, float *mo
     field_encode_space(&field->space, field->table, at, count, inputs + column, row);
     column += field->space.levels * field->space.features;
   }
-  const af_level *last = field->plane.at + field->plane.levels - 1;
-  for (int plane = 0; field->plane.levels && plane < 3; plane++) { /* xy, yz, xz */
-    memcpy(across[0], at[plane == 1], MLP_BLOCK * sizeof(float));
-    memcpy(across[1], at[plane ? 2 : 1], MLP_BLOCK * sizeof(float));
-    field_encode_space(&field->plane, field->planes + plane * (last->offset + last->size) * field->plane.features, across, count, inputs + column, row);
-    column += field->plane.levels * field->plane.features;
+  const af_grid *plane = &field->plane;
+  for (int i = 0; plane->levels && i < 3; i++) { /* xy, yz, xz */
+    const af_level *last = plane->at + plane->levels - 1;
+    const float *rows = field->planes + i * (last->offset + last->size) * plane->features;
+    memcpy(across[0], at[i == 1], MLP_BLOCK * sizeof(float));
+    memcpy(across[1], at[i ? 2 : 1], MLP_BLOCK * sizeof(float));
+    field_encode_space(plane, rows, across, count, inputs + column, row);
+    column += plane->levels * plane->features;
   }
 }
 
@@ -129,8 +131,7 @@ static void field_part(int part, int parts, void *context) {
   float motion[MLP_BLOCK * AF_ATTRIBUTES], log_density[MLP_BLOCK] = {0}, length[MLP_BLOCK] = {0};
   float weight[MLP_BLOCK], passes[MLP_BLOCK];
   const af_mlp *mlp = &job->field->density;
-  int row = mlp_padded(mlp->widths[mlp->layers]), geometry = mlp->widths[mlp->layers] - 1;
-  int features = geometry + AF_FIELD_TOLD;
+  int geometry = mlp->widths[mlp->layers] - 1, row = mlp_padded(geometry + 1), features = geometry + AF_FIELD_TOLD;
   field_rays rays = {0};
   field_queue queue = {.count = 0};
   memset(job->out + 4 * next, 0, (size_t)(4 * (end - next)) * sizeof(float));

@@ -27,7 +27,7 @@ enum {
   AF_SLOT_SPLATS,
   AF_SLOT_MARCH_BLOCKS,
   AF_SLOT_MLP_WEIGHTS,
-  AF_SLOT_MLP_GRADS,
+  AF_SLOT_MLP_GRADS, /* or a second network's weights */
   AF_SLOT_COUNT
 };
 
