@@ -16,7 +16,11 @@ from avatarfit.server.errors import BusyError, FullError, MissingError, UnknownE
 
 _log = logging.getLogger("avatarfit.server")
 _STATUS: dict[type[AvatarfitError], int] = {UnknownError: 404, BusyError: 429, FullError: 503, MissingError: 501}
-_SENTENCES = {404: "there is nothing at that address", 405: "that address takes no such request"}
+_SENTENCES = {
+    404: "there is nothing at that address",
+    405: "that address takes no such request",
+    422: "the body came in letters that are not UTF-8; wanted JSON; send it so",
+}
 _LONGEST = 200
 
 
@@ -59,8 +63,10 @@ def add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> JSONResponse:
-        detail = _SENTENCES.get(error.status_code, str(error.detail))
-        return JSONResponse({"detail": f"{detail.rstrip('.')}."}, error.status_code, error.headers)
+        # FastAPI alone says 400, of a body whose letters it cannot read: as wrong as any other.
+        status = 422 if error.status_code == 400 else error.status_code
+        detail = _SENTENCES.get(status, str(error.detail))
+        return JSONResponse({"detail": f"{detail.rstrip('.')}."}, status, error.headers)
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:
