@@ -75,7 +75,7 @@ class Peer:
                 pixels = self.layout.coded_width_px * self.layout.coded_height_px
                 encode_with(video.sender, LiveVp8(usual_bit_rate(pixels, rate), rate))
             hear_at_once(sound.receiver)
-            await peer.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+            await peer.setRemoteDescription(RTCSessionDescription(_named_by_number(sdp), "offer"))
             if self._loopback:
                 reach_by_loopback(peer)
             await peer.setLocalDescription(await peer.createAnswer())
@@ -157,6 +157,22 @@ def mono(packet: av.AudioFrame) -> np.ndarray:
     """Decoded sound, interleaved 16-bit, as int16 [n]: the mean of its channels."""
     sound = packet.to_ndarray().reshape(-1, packet.layout.nb_channels)
     return sound[:, 0] if sound.shape[1] == 1 else np.asarray(sound.mean(axis=1), np.int16)
+
+
+def _named_by_number(sdp: str) -> str:
+    """An offer without addresses that are names.
+
+    Browsers hide their addresses behind names of multicast DNS (RFC 8828). To ask for them takes a second, and is not
+    needed: the browser, which gets this machine's addresses, knocks first. Nothing may say that all candidates are
+    there then.
+    """
+
+    def stays(line: str) -> bool:
+        words = line.split()
+        hidden = line.startswith("a=candidate:") and len(words) > 4 and words[4].lower().endswith(".local")
+        return not hidden and not line.startswith("a=end-of-candidates")
+
+    return "".join(line for line in sdp.splitlines(keepends=True) if stays(line))
 
 
 def _checked(sdp: str) -> bool:

@@ -34,13 +34,14 @@ def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
     """Opens an address in a fresh profile; a page that throws fails its test."""
     contexts, errors = [], []
 
-    def opens(address: str, microphone: bool = False, **options: Any) -> Any:
+    def opens(address: str, microphone: bool = False, script: str = "", **options: Any) -> Any:
         context = chromium.new_context(**({"viewport": {"width": 1200, "height": 860}} | options))
         context.set_default_timeout(60_000)
         contexts.append(context)
         if microphone:
             context.grant_permissions(["microphone"])
         page = context.new_page()
+        page.add_init_script(script)
         page.on("pageerror", lambda error: errors.append(error))
         page.goto(address)
         return page
@@ -75,11 +76,13 @@ def test_texts_are_said_over_any_background(
     picture = pixels(page)
     assert np.abs(picture[20:44, 2:5, :3].astype(int) - MAGENTA).mean() < 12
     assert picture[28:34, 20:28, 0].astype(int).max() < 70
-    page.fill("#text", 30 * "a long text; ")
+    page.select_option("#voice", label="endless")
+    page.fill("#text", "and so on")
     page.press("#text", "Control+Enter")
     page.wait_for_selector(":root[data-state=speaking]")
     wait(lambda: lamp(page) > 120)
     sync_api.expect(page.locator("#state")).to_have_text("speaking")
+    page.click("#stop")
     wait(lambda: lamp(page) < 70)
     sync_api.expect(page.locator("#state")).to_have_text("idle")
     assert int(page.locator("#rate").inner_text()) > 0
@@ -202,6 +205,25 @@ def test_a_lost_session_is_opened_again(
     wait(lambda: not len(served.sessions))
 
 
+UNHEARD = """
+  const play = HTMLMediaElement.prototype.play;
+  HTMLMediaElement.prototype.play = function () {
+    return this.muted ? play.call(this) : Promise.reject(new DOMException("press first", "NotAllowedError"));
+  };"""
+
+
+def test_a_browser_that_wants_a_press_before_sound_gets_one(
+    served: Any, open_page: Callable[..., Any], wait: Callable[..., Any], lamps: Any
+) -> None:
+    page = open_page(served.url, script=UNHEARD)
+    page.wait_for_selector("#unmute:visible")
+    assert page.evaluate("document.getElementById('video').muted")
+    wait(lambda: 20 < lamp(page) < 70)
+    page.click("#text")
+    sync_api.expect(page.locator("#unmute")).to_be_hidden()
+    assert not page.evaluate("document.getElementById('video').muted")
+
+
 NAMELESS = """() => {
   const labelled = (e) => [...(e.labels ?? [])].some((label) => label.textContent.trim());
   const named = (e) => e.ariaLabel || e.textContent.trim() || labelled(e);
@@ -215,8 +237,11 @@ def test_everything_has_a_name_and_fits(served: Any, open_page: Callable[..., An
     page = open_page(served.url, viewport={"width": width, "height": 800})
     page.wait_for_selector(LIVE)
     page.wait_for_selector("#control-lip_opening")
+    for behind in ("colour", "image"):
+        page.click(f"label:has(input[value={behind}])")
+        page.wait_for_selector(f"#{behind}-row:visible")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(NAMELESS) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
     # By keyboard alone: from the top to the text, and it is said.
     for _ in range(20):
         page.keyboard.press("Tab")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine
 from fractions import Fraction
 from typing import Any, Self
@@ -54,7 +55,7 @@ class Viewer:
 
     async def __aenter__(self) -> Self:
         await self.peer.setLocalDescription(await self.peer.createOffer())
-        answer = await self.ask("POST", "/offer", {"sdp": self.peer.localDescription.sdp, **self._offer})
+        answer = await self.ask("POST", "/offer", {"sdp": self.sdp, **self._offer})
         assert answer.status_code == 200, answer.text
         told = answer.json()
         self.name, picture = told["peer"], told["picture"]
@@ -63,6 +64,11 @@ class Viewer:
         await self.peer.setRemoteDescription(RTCSessionDescription(told["sdp"], "answer"))
         await self.until(lambda: self.pictures and self.sounds)
         return self
+
+    @property
+    def sdp(self) -> str:
+        """The offer."""
+        return str(self.peer.localDescription.sdp)
 
     async def __aexit__(self, *_: object) -> None:
         await self.peer.close()
@@ -229,6 +235,32 @@ def test_a_client_that_goes_is_forgotten(served: Any, wait: Callable[..., Any], 
     run(test())
 
 
+def test_a_browser_that_hides_its_addresses_is_not_asked_for_them(
+    served: Any, lamps: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Browsers name their addresses by multicast DNS, and send no end of candidates."""
+
+    class Hidden(Viewer):
+        @property
+        def sdp(self) -> str:
+            hidden = re.sub(
+                r"(a=candidate:\S+ \d udp \d+) \S+", r"\1 6f4c6d3a-4a6b-4f6e-9a3e-0c1d2e3f4a5b.local", super().sdp
+            )
+            return hidden.replace("a=end-of-candidates\r\n", "")
+
+    async def ask(_: object) -> None:
+        raise AssertionError("a name was asked for")
+
+    monkeypatch.setattr("aioice.ice.get_or_create_mdns_protocol", ask)
+
+    async def test() -> None:
+        async with Hidden(served, served.open()) as viewer:
+            assert ".local" in viewer.sdp
+            assert viewer.peer.connectionState == "connected"
+
+    run(test())
+
+
 def test_a_session_that_ends_ends_its_connections(served: Any, lamps: None) -> None:
     async def test() -> None:
         path = served.open()
@@ -294,7 +326,7 @@ def test_as_many_watch_as_may(serve: Callable[..., Any], lamps: None) -> None:
     async def test(served: Any) -> None:
         path = served.open()
         async with Viewer(served, path) as viewer:
-            answer = await viewer.ask("POST", "/offer", {"sdp": viewer.peer.localDescription.sdp})
+            answer = await viewer.ask("POST", "/offer", {"sdp": viewer.sdp})
             assert answer.status_code == 503
 
     with serve(most_watchers=1) as served:

@@ -65,6 +65,7 @@ export class Live extends EventTarget {
     this.wake = () => {};
     this.end = () => {};
     this.changing = false;
+    this.reason = null;
   }
 
   /** Until the page goes. */
@@ -72,13 +73,14 @@ export class Live extends EventTarget {
     let wait = FIRST_WAIT_MS;
     for (;;) {
       this.changing = false;
+      this.reason = null;
       this.#tell("status", { status: "connecting" });
       try {
         await this.#connect();
         wait = FIRST_WAIT_MS;
         this.#tell("status", { status: "live" });
         await this.ended;
-        if (!this.changing) this.#tell("status", { status: "lost", sentence: "The connection was lost." });
+        if (!this.changing) this.#tell("status", { status: "lost", sentence: this.reason ?? "The connection was lost." });
       } catch (problem) {
         if (!(problem instanceof Problem)) throw problem;
         if (problem.status === 404) this.session = null;
@@ -152,7 +154,10 @@ export class Live extends EventTarget {
     this.events = socket;
     socket.onmessage = (message) => {
       const told = JSON.parse(message.data);
-      if (told.type === "closed" && socket === this.events) this.session = null;
+      if (socket === this.events && ["closed", "problem"].includes(told.type)) {
+        if (told.type === "closed") this.session = null;
+        this.reason = told.reason ?? told.detail;
+      }
       this.#tell(told.type, told);
     };
     socket.onclose = () => { if (socket === this.events) this.end(); };

@@ -52,6 +52,9 @@ function hear(on) {
   showSound();
 }
 
+// Any press will do, not only one on the button that says so.
+for (const type of ["pointerdown", "keydown"]) addEventListener(type, () => { if (!$("unmute").hidden) hear(true); });
+
 function showSound() {
   const on = !$("video").muted;
   $("sound").setAttribute("aria-pressed", on);
@@ -251,7 +254,7 @@ addEventListener("keydown", (event) => {
 // The picture's looks.
 
 $("sound").onclick = () => hear($("video").muted);
-$("unmute").onclick = () => { hear(true); $("sound").focus(); };
+$("unmute").onclick = () => $("sound").focus();
 $("whole").onclick = () => (document.fullscreenElement ? document.exitFullscreen() : $("frame").requestFullscreen());
 
 function showBehind() {
@@ -271,6 +274,8 @@ $("image").onchange = () => {
   const file = $("image").files[0];
   if (file) $("frame").style.setProperty("--image", `url("${URL.createObjectURL(file)}")`);
 };
+// A session of somebody else stays as it is.
+$("behind-card").hidden = asked.has("session");
 if (!picture.gl) {
   for (const radio of document.querySelectorAll("input[name=behind]:not([value=own])")) radio.disabled = true;
 }
@@ -322,7 +327,7 @@ live.addEventListener("session", ({ detail }) => {
 
 async function askAvatars() {
   const avatars = await server.ask("GET", "avatars");
-  if (avatars.length < 2) return;
+  if (avatars.length < 2 || asked.has("session")) return;
   $("avatar").append(...avatars.map(({ name }) => new Option(name, name)));
   if (live.wish.avatar) $("avatar").value = live.wish.avatar;
   document.querySelector(".person").hidden = false;

@@ -32,7 +32,7 @@ export class Picture {
   constructor(canvas, video) {
     this.canvas = canvas;
     this.video = video;
-    this.shown = 0;
+    this.shown = this.count = 0;
     this.packing = null;
     this.gl = canvas.getContext("webgl", { premultipliedAlpha: true, antialias: false, preserveDrawingBuffer: false });
     if (this.gl) {
@@ -74,9 +74,16 @@ export class Picture {
   }
 
   #wait() {
-    const draw = () => { this.#draw(); this.#wait(); };
-    if ("requestVideoFrameCallback" in this.video) this.video.requestVideoFrameCallback(draw);
-    else requestAnimationFrame(draw);
+    if ("requestVideoFrameCallback" in this.video) {
+      this.video.requestVideoFrameCallback(() => { this.#draw(); this.#wait(); });
+      return;
+    }
+    requestAnimationFrame(() => {
+      const count = this.video.getVideoPlaybackQuality().totalVideoFrames;
+      if (count !== this.count) this.#draw();
+      this.count = count;
+      this.#wait();
+    });
   }
 
   #draw() {
