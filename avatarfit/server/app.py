@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from importlib import resources
 
 from fastapi import FastAPI
 
@@ -65,10 +64,8 @@ def create_app(
     add_problems(app)
     for router in (
         server_routes(sessions, known), session_routes(sessions), speech_routes(sessions, known),
-        stream_routes(sessions), webrtc_routes(sessions, settings),
+        stream_routes(sessions), webrtc_routes(sessions, settings), page_routes(),
     ):  # fmt: skip
         app.include_router(router)
-    if resources.files("avatarfit.server").joinpath("page").is_dir():
-        app.include_router(page_routes())
     app.add_middleware(Guard, settings=settings)
     return app
