@@ -17,7 +17,7 @@ from avatarfit.server.routes_sessions import session_routes
 from avatarfit.server.routes_speech import speech_routes
 from avatarfit.server.routes_streams import stream_routes
 from avatarfit.server.security import Guard
-from avatarfit.server.sessions import Sessions
+from avatarfit.server.sessions import Begin, Sessions
 from avatarfit.server.settings import ServerSettings
 from avatarfit.server.standing import Standing
 from avatarfit.server.voices import OfferedVoice, Voices, installed_voices
@@ -29,6 +29,7 @@ def create_app(
     settings: ServerSettings | None = None,
     voices: Iterable[OfferedVoice] | None = None,
     standing: Standing | None = None,
+    begin: Begin | None = None,
 ) -> FastAPI:
     """A server of live avatars; its sessions are `app.state.sessions`.
 
@@ -37,12 +38,13 @@ def create_app(
         settings: bounds, and how sessions run.
         voices: for texts; None for those that are installed.
         standing: a session that always runs.
+        begin: see `Sessions`.
 
     Raises:
         InputError: no avatar came, or two voices of one name.
     """
     settings = settings or ServerSettings()
-    sessions = Sessions(avatars, settings)
+    sessions = Sessions(avatars, settings, begin)
     known = Voices(installed_voices() if voices is None else voices)
 
     @asynccontextmanager

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Self
@@ -16,7 +16,7 @@ from avatarfit.compositing.background import NAMED_COLOURS, plain_background
 from avatarfit.contracts import InputError
 from avatarfit.driving import Settings
 from avatarfit.model.avatar import Avatar
-from avatarfit.pipeline.live import LiveSession
+from avatarfit.pipeline.live import LiveOptions, LiveSession
 from avatarfit.server.errors import FullError, UnknownError
 from avatarfit.server.served_session import ServedSession
 from avatarfit.server.settings import ServerSettings
@@ -26,6 +26,7 @@ COUNTED = (
     "spoken_seconds", "interrupts",
 )  # fmt: skip
 """Those of `LiveStatistics` that only grow."""
+Begin = Callable[[str, LiveOptions], LiveSession]
 _UNWATCHED = "unwatched_frames"
 _LOOK_SECONDS = 1.0
 _LONGEST_WORD = 32
@@ -54,15 +55,17 @@ class Sessions:
     Args:
         avatars: by name; loaded once, shared by their sessions.
         settings: the server's.
+        begin: makes a live session of an avatar by its name; None makes it in this process.
 
     Raises:
         InputError: no avatar came.
     """
 
-    def __init__(self, avatars: Mapping[str, Avatar], settings: ServerSettings) -> None:
+    def __init__(self, avatars: Mapping[str, Avatar], settings: ServerSettings, begin: Begin | None = None) -> None:
         if not avatars:
             raise InputError("no avatar came", "one or more", "name an avatar file")
         self.avatars, self.settings = MappingProxyType(dict(avatars)), settings
+        self._begin: Begin = begin or (lambda name, options: LiveSession(self.avatars[name], options))
         self._sessions: dict[str, ServedSession] = {}
         self._opening = 0
         self._reaper: asyncio.Task[None] | None = None
@@ -116,7 +119,7 @@ class Sessions:
         )  # fmt: skip
         self._opening += 1
         try:
-            live = await asyncio.to_thread(LiveSession, self.avatars[name], chosen)
+            live = await asyncio.to_thread(self._begin, name, chosen)
             session = ServedSession(secrets.token_urlsafe(16), name, options.alpha, live, self.settings)
             self._sessions[session.id] = session
         finally:
