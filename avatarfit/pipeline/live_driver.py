@@ -89,7 +89,7 @@ class LiveDriver:
             encoder=encoder, controls=self._controls, stances=self._listener,
         )  # fmt: skip
         self.look_ahead_seconds = self._stream.look_ahead_seconds
-        _warm(avatar, encoder)
+        warm(avatar, encoder)
         self._frames = 0
         self._rate = frame_rate_hz
 
@@ -124,7 +124,7 @@ class LiveDriver:
 _WARM = set[str]()
 
 
-def _warm(avatar: Avatar, encoder: SpeechEncoder) -> None:
+def warm(avatar: Avatar, encoder: SpeechEncoder) -> None:
     """Loads what is loaded at first use: no session's first words are to wait for it."""
     if encoder.name not in _WARM:
         hiss = np.random.default_rng(0).normal(0, 0.1, encoder.sample_rate_hz // 2).astype(np.float32)

@@ -1,0 +1,177 @@
+"""The process in which one session drives and draws; run by `live_workers`, never by hand.
+
+A first process holds the avatars and all libraries. For each session it forks: its child begins at once and shares
+their memory. It never starts a thread of its own, so that forking it is safe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import mmap
+import os
+import pickle
+import signal
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from avatarfit.contracts import AvatarfitError
+from avatarfit.contracts.events import Event
+
+if TYPE_CHECKING:
+    from avatarfit.driving import Settings
+    from avatarfit.model.avatar import Avatar
+    from avatarfit.pipeline.live import LiveOptions
+    from avatarfit.pipeline.live_frame import Moment
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""Environment in which no library starts threads by itself."""
+READY, OPEN = b"ready", b"open"
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a session's process tells when it stands.
+
+    Attributes:
+        look_ahead_seconds, sample_rate_hz, mouth_rest: of its driver.
+        shape: of its pictures, uint8 [H, W, 3 or 4].
+        events: what a person should know.
+    """
+
+    look_ahead_seconds: float
+    sample_rate_hz: int
+    mouth_rest: np.ndarray
+    shape: tuple[int, ...]
+    events: list[Event] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What the driver is to do.
+
+    Attributes:
+        samples: float32 [n], to push.
+        heard: the other's voice before, as of `Driver.hear`.
+        turned: other controls before; None for none.
+    """
+
+    samples: np.ndarray
+    heard: list[tuple[np.ndarray, int, float]]
+    turned: Settings | None
+
+
+@dataclass(frozen=True)
+class Driven:
+    """What came of it; `nods` in all so far."""
+
+    moments: list[Moment]
+    nods: int
+
+
+def main(descriptor: int) -> None:
+    """Holds the avatars that come first through a socket; forks for every session that is asked for there."""
+    # A keyboard's interruption is for the parent, which closes the socket; children that end need no farewell.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    asked = socket.socket(fileno=descriptor)
+    _, (memory,), _, _ = socket.recv_fds(asked, len(OPEN), 1)
+    avatars = _read(memory)
+    os.close(memory)
+    _load(avatars)
+    gc.collect()
+    gc.freeze()
+    with contextlib.suppress(BrokenPipeError):  # nobody waits any more; the loop ends at once
+        asked.send(READY)
+    while True:
+        word, descriptors, _, _ = socket.recv_fds(asked, len(OPEN), 3)
+        if not word:
+            return
+        if os.fork() == 0:
+            asked.close()
+            try:
+                _session(avatars, *descriptors)
+            finally:
+                os._exit(0)
+        for one in descriptors:
+            os.close(one)
+
+
+def _read(descriptor: int) -> Any:
+    with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as memory:
+        return pickle.loads(memory)  # noqa: S301 - our own parent wrote it
+
+
+def _load(avatars: Mapping[str, Avatar]) -> None:
+    """What is loaded at first use, so that children share it."""
+    import torch
+
+    from avatarfit.audio.named_encoder import encoder_of
+    from avatarfit.pipeline import live_picture
+    from avatarfit.pipeline.live_driver import warm
+
+    assert live_picture
+    torch.set_num_threads(1)
+    for avatar in avatars.values():
+        # An avatar that hears a network which is not here is told of when its session is opened.
+        with contextlib.suppress(AvatarfitError):
+            warm(avatar, encoder_of(avatar.driver.feature_name, None))
+
+
+def _session(avatars: Mapping[str, Avatar], driving: int, drawing: int, memory: int) -> None:
+    from avatarfit.pipeline.live_driver import LiveDriver
+    from avatarfit.pipeline.live_picture import LivePictures, resting_moment
+
+    drive, draw = Connection(driving), Connection(drawing)
+    asked: tuple[str, LiveOptions] = _read(memory)
+    name, chosen = asked
+    avatar, events = avatars[name], list[Event]()
+    try:
+        rate = float(chosen.frame_rate_hz or avatar.frame_rate_hz)
+        driver = LiveDriver(avatar, rate, chosen.drive, chosen.settings, features=chosen.features)
+        pictures = LivePictures(
+            avatar, rate, chosen.background, chosen.picture, alpha=chosen.alpha, mark=chosen.mark,
+            backend=chosen.backend, on_event=events.append,
+        )  # fmt: skip
+        picture = pictures.draw(resting_moment(avatar))
+    except Exception as error:  # noqa: BLE001 - it is raised where the session was asked for
+        drive.send(_portable(error))
+        return
+    os.ftruncate(memory, picture.nbytes)
+    shown = np.frombuffer(mmap.mmap(memory, picture.nbytes), np.uint8).reshape(picture.shape)
+
+    def drawn(moment: Moment) -> None:
+        shown[...] = pictures.draw(moment)
+
+    def driven(work: Drive) -> Driven:
+        if work.turned is not None:
+            driver.turn(work.turned)
+        for voice in work.heard:
+            driver.hear(*voice)
+        return Driven(driver.push(work.samples), driver.nods)
+
+    drive.send(Begun(driver.look_ahead_seconds, driver.sample_rate_hz, driver.mouth_rest, picture.shape, events))
+    threading.Thread(target=_answer, args=(draw, drawn), daemon=True).start()
+    _answer(drive, driven)
+
+
+def _answer(questions: Connection, work: Callable[[Any], object]) -> None:
+    """Until the other end is closed."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            question = questions.recv()
+            try:
+                answer = work(question)
+            except Exception as error:  # noqa: BLE001 - it is raised where it was asked
+                answer = _portable(error)
+            questions.send(answer)
+
+
+def _portable(error: Exception) -> Exception:
+    return error if isinstance(error, AvatarfitError) else RuntimeError(f"{type(error).__name__}: {error}")
