@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +16,7 @@ from avatarfit.cli.types import MaybePath, MaybeText
 
 if TYPE_CHECKING:
     from avatarfit.model.avatar import Avatar
+    from avatarfit.server.sessions import Begin
     from avatarfit.server.settings import ServerSettings
     from avatarfit.server.standing import Standing
     from avatarfit.server.voices import OfferedVoice
@@ -52,6 +56,8 @@ class Serve:
     """A certificate, PEM, for https. Browsers give microphones to https and to this machine alone."""
     key: MaybePath = None
     """Its private key, PEM."""
+    in_one_process: bool = False
+    """Keep all sessions in this process. On Linux each else has one of its own, so that several keep all cores busy."""
     features: MaybeText = None
     """What the avatars' driver hears, if it is a network: its folder or its name on the hub, as fit was told."""
     require_consent: bool = False
@@ -69,12 +75,15 @@ class Serve:
         from avatarfit.server.app import create_app
         from avatarfit.server.running import address, listen, server_of
 
-        with listen(settings) as place:
+        with listen(settings) as place, ExitStack() as held:
             avatars = self._avatars()
+            begin = held.enter_context(self._beginning(avatars))
             where = address(settings, place.getsockname()[1], self.certificate is not None)
-            app = create_app(avatars, settings, voices, self._standing(where))
+            app = create_app(avatars, settings, voices, self._standing(where), begin)
             server = server_of(app, settings, self.certificate, self.key)
-            _try_all(avatars, settings)
+            # What is wrong with an avatar or an option is said at once, and the first session waits for nothing.
+            for name in avatars:
+                begin(name, settings.live).close()
             print(f"{', '.join(avatars)}: {where}", flush=True)
             if not voices:
                 print("No voice for texts: install espeak-ng, or add --voice NAME=COMMAND.", flush=True)
@@ -108,6 +117,18 @@ class Serve:
             if self.require_consent:
                 check_consent(avatar)
         return out
+
+    @contextmanager
+    def _beginning(self, avatars: dict[str, Avatar]) -> Iterator[Begin]:
+        """What begins sessions."""
+        from avatarfit.pipeline.live import LiveSession
+        from avatarfit.pipeline.live_workers import AVAILABLE, LiveWorkers
+
+        if self.in_one_process or not AVAILABLE:
+            yield lambda name, options: LiveSession(avatars[name], options)
+        else:
+            with LiveWorkers(avatars, int(os.environ["AVATARFIT_THREADS"])) as workers:
+                yield workers.session
 
     def _settings(self) -> ServerSettings:
         """As the server takes them.
@@ -175,19 +196,9 @@ def _check_installed() -> None:
 
 def _share_threads(sessions: int) -> None:
     """Sessions draw at the same time; kernels with a thread for every core in each would only wait for each other."""
-    import os
-
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(1, cores // sessions)
     os.environ.setdefault("AVATARFIT_THREADS", str(threads))
     torch.set_num_threads(threads)
-
-
-def _try_all(avatars: dict[str, Avatar], settings: ServerSettings) -> None:
-    """What is wrong with an avatar or an option is said at once, and the first session waits for nothing."""
-    from avatarfit.pipeline.live import LiveSession
-
-    for avatar in avatars.values():
-        LiveSession(avatar, settings.live).close()

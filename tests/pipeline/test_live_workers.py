@@ -101,8 +101,7 @@ def test_a_process_that_is_killed_ends_its_session_and_no_other(workers: Any) ->
         with workers.session("someone", OPTIONS) as second:
             os.kill(pid, signal.SIGKILL)
             with pytest.raises(BackendError, match="process has ended"):
-                for _ in range(200):
-                    first.frame(0.1)
+                _ = [first.frame(0.1) for _ in range(200)]
             assert second.frame(5.0) is not None
             assert second.frame(5.0).fresh
 
