@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from avatarfit.capture.clip_folder import PERSON
-from avatarfit.compositing.dub_blend import blended, changed, colour_match
+from avatarfit.compositing.dub_blend import blended, changed, colour_match, uncovered
 from avatarfit.compositing.dub_region import JAW_EDGE, DubRegion
 from avatarfit.contracts import Camera, InputError, Motion
 from avatarfit.media import read_gray_video, read_video
@@ -27,6 +27,8 @@ _SPREAD_CM = 0.5
 """Over which the footage's light is measured."""
 _REACH_CM = 0.15
 """So far the footage's jaw may lie from where the avatar has it."""
+_COVER_CM = 0.4
+"""Over which the footage is compared with the avatar to find what stands before the face."""
 _SAME_SECONDS = 1e-3
 
 
@@ -58,7 +60,7 @@ def dubbed_frames(
     Args:
         mouth: float32 [N, M], the rig's coefficients at the footage's pictures.
         part: only these pictures; None for all.
-        matched: False leaves the footage's light out of it, for measuring.
+        matched: False leaves the footage's light, and what stands before the face, out of it, for measuring.
 
     Raises:
         InputError: the footage is gone or was changed.
@@ -104,6 +106,7 @@ def dubbed_frames(
             mask = may * np.maximum(must, changed(*drawn, _REACH_CM * per_cm))
             fresh = drawn[1].astype(np.float32)
             if matched:
+                mask *= uncovered(old, drawn[0], may, must, _COVER_CM * per_cm)
                 fresh += colour_match(old, drawn[0], _SPREAD_CM * per_cm)
             picture = frame.rgb.copy()
             picture[top:bottom, left:right] = blended(old, fresh, mask)

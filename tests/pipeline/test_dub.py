@@ -100,6 +100,30 @@ def test_the_colours_are_the_footages(scene: Scene, folder: Path) -> None:
     assert far[1] < far[0] / 5
 
 
+def test_what_stands_before_the_face_stays(scene: Scene, folder: Path, tmp_path: Path) -> None:
+    """A hand over the mouth leaves the picture as it is, one at the cheek only itself; all else is dubbed as ever."""
+    import cv2
+
+    films = scene.films[0].copy()
+    lips = scene.performance.landmarks_px[:, 13, :2]
+    hand, cheek = 10, 16
+    x, y = np.round(lips[hand]).astype(int).tolist()
+    cv2.ellipse(films[hand], (x, y), (22, 26), 20, 0, 360, (150, 96, 78), -1)
+    x, y = np.round(scene.performance.landmarks_px[cheek, 172, :2]).astype(int).tolist()
+    cv2.circle(films[cheek], (x, y), 6, (30, 34, 40), -1)
+    covered = write_folder(replace(scene, films=(films, scene.films[1])), tmp_path / "covered")
+    plain, kept = dubbed(scene, folder), dubbed(scene, covered)
+    for index, (before, after) in enumerate(zip(plain, kept, strict=True)):
+        foreign = (films[index] != scene.films[0][index]).any(axis=2)
+        assert np.array_equal(after.picture[foreign], films[index][foreign])
+        if index == hand:
+            assert np.array_equal(after.picture, films[index])
+        elif index == cheek:
+            assert 0.6 < whole_mask(after).sum() / whole_mask(before).sum() < 0.98
+        else:
+            assert np.array_equal(after.picture, before.picture)
+
+
 def test_a_part_of_the_footage_comes_out_as_in_the_whole(scene: Scene, folder: Path) -> None:
     whole, part = dubbed(scene, folder), dubbed(scene, folder, part=range(7, 12))
     assert [f.index for f in part] == [7, 8, 9, 10, 11]
