@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -18,7 +19,7 @@ from avatarfit.server.aiortc_inside import encode_with, hear_at_once
 from avatarfit.server.live_vp8 import LiveVp8, usual_bit_rate
 from avatarfit.server.packed_alpha import PackedLayout
 from avatarfit.server.subscription import Subscription
-from avatarfit.server.tracks import PACKET_SAMPLES, PictureTrack, SoundTrack, feed
+from avatarfit.server.tracks import PACKET_SAMPLES, PictureTrack, SoundPackets, SoundTrack, feed
 
 LAYOUT = PackedLayout(48, 64, False)
 
@@ -40,31 +41,39 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 @pytest.mark.parametrize("rate", [25.0, 30.0, 30_000 / 1_001, 60.0])
 def test_sound_is_whole_in_packets_of_opus(rate: float) -> None:
-    async def test() -> None:
-        track = SoundTrack()
-        for frame in frames(rate, 8):
-            track.offer(frame)
-        whole = 8 * SOUND_HZ / rate // PACKET_SAMPLES
-        packets = [await track.recv() for _ in range(int(whole))]
-        assert [packet.pts for packet in packets] == [PACKET_SAMPLES * at for at in range(len(packets))]
-        assert {packet.samples for packet in packets} == {PACKET_SAMPLES}
-        out = np.concatenate([packet.to_ndarray()[0] for packet in packets])
-        np.testing.assert_array_equal(out, np.arange(len(out)) % 30_000)
-
-    run(test)
+    packets = SoundPackets()
+    out = [packet for frame in frames(rate, 8) for packet in packets.cut(frame)]
+    assert [begin for begin, _ in out] == [PACKET_SAMPLES * at for at in range(int(8 * SOUND_HZ / rate) // 960)]
+    assert {len(samples) for _, samples in out} == {PACKET_SAMPLES}
+    sound = np.concatenate([samples for _, samples in out])
+    np.testing.assert_array_equal(sound, np.arange(len(sound)) % 30_000)
 
 
 def test_lost_frames_leave_a_gap_in_time_and_none_in_what_follows() -> None:
+    packets = SoundPackets()
+    some = frames(30.0, 12)
+    out = [packet for frame in some[:3] + some[7:] for packet in packets.cut(frame)]
+    begins = [begin for begin, _ in out]
+    assert begins[:5] == [PACKET_SAMPLES * at for at in range(5)]
+    assert begins[5] == 7 * 1_600
+    assert all(samples[0] == begin % 30_000 for begin, samples in out)
+
+
+def test_sound_is_coded_packet_for_packet_by_its_time() -> None:
     async def test() -> None:
         track = SoundTrack()
-        some = frames(30.0, 12)
-        for frame in some[:3] + some[7:]:
-            track.offer(frame)
-        packets = [await track.recv() for _ in range(5 + 8)]
-        times = [packet.pts for packet in packets]
-        assert times[:5] == [PACKET_SAMPLES * at for at in range(5)]
-        assert times[5] == 7 * 1_600
-        assert all(packet.to_ndarray()[0, 0] == packet.pts % 30_000 for packet in packets)
+        tone = (8_000 * np.sin(np.arange(20 * 1_920) * 0.1)).astype(np.int16)
+        some = frames(25.0, 20)
+        for at, frame in enumerate(some):
+            track.offer(replace(frame, sound=tone[1_920 * at : 1_920 * (at + 1)]))
+        packets = [await track.recv() for _ in range(40)]
+        assert [packet.pts for packet in packets] == [PACKET_SAMPLES * at for at in range(40)]
+        decoder = av.AudioCodecContext.create("libopus", "r")
+        decoder.sample_rate, decoder.format, decoder.layout = 48_000, "s16", "mono"
+        out = np.concatenate([frame.to_ndarray()[0] for packet in packets for frame in decoder.decode(packet)])
+        shift = 312  # what Opus looks ahead (RFC 6716, 4.1)
+        alike = np.corrcoef(out[shift + 960 :], tone[960 : len(out) - shift])[0, 1]
+        assert alike > 0.99
 
     run(test)
 
