@@ -12,11 +12,11 @@ from avatarfit.driving.control_values import GAZE_LIMIT_DEGREES, HIGHEST
 from avatarfit.driving.emotions import EMOTIONS
 
 _USUAL = 1.0
-_Degrees = Annotated[float, Field(ge=-GAZE_LIMIT_DEGREES, le=GAZE_LIMIT_DEGREES)]
+_Degrees = Annotated[float, Field(strict=True, ge=-GAZE_LIMIT_DEGREES, le=GAZE_LIMIT_DEGREES)]
 
 
 def _amount(name: str, description: str) -> Any:
-    return Field(None, ge=0, le=HIGHEST[name], description=description)
+    return Field(None, strict=True, ge=0, le=HIGHEST[name], description=description)
 
 
 class ControlValues(BaseModel):

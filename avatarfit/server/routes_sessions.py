@@ -13,7 +13,7 @@ from avatarfit.server.sessions import OpenOptions, Sessions
 class SessionRequest(BaseModel):
     """A session to open."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     avatar: str | None = Field(None, description="Name of an avatar; the first one if left out.", max_length=200)
     alpha: bool = Field(False, description="The picture shows what lies behind; see the offer's packing.")
     background: str | None = Field(

@@ -25,7 +25,7 @@ _SOUND_BODY = {
 class Text(BaseModel):
     """A text to say."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     text: str = Field(min_length=1, description="What to say.")
     voice: str | None = Field(None, max_length=_LONGEST_NAME, description="By name; the first one if left out.")
     language: str | None = Field(None, max_length=_LONGEST_NAME, description="One of the voice's.")
