@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 import avatarfit
 from avatarfit.model.avatar import Avatar
@@ -70,4 +71,10 @@ def create_app(
     ):  # fmt: skip
         app.include_router(router)
     app.add_middleware(Guard, settings=settings)
+    if settings.origins:
+        # Around the guard: a browser asks whether it may ask, without the token.
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.origins, allow_methods=["*"],
+            allow_headers=["Authorization", "Content-Type"],
+        )  # fmt: skip
     return app

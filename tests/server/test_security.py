@@ -83,6 +83,19 @@ def test_hosts_and_origins(guarded: Any, headers: dict[str, str], status: int) -
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.parametrize(("origin", "allowed"), [("https://example.org", True), ("https://evil.example", False)])
+def test_only_pages_that_were_named_may_read_answers(stranger: Any, guarded: Any, origin: str, allowed: bool) -> None:
+    asks = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    before = stranger.options("/api/sessions", headers=asks)
+    assert (before.status_code == 200) == allowed
+    answer = guarded.client.get("/api/health", headers={"Origin": origin})
+    assert answer.headers.get("access-control-allow-origin") == (origin if allowed else None)
+
+
 def test_a_page_of_elsewhere_gets_no_websocket(guarded: Any) -> None:
     from websockets.exceptions import InvalidStatus
 
