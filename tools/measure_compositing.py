@@ -33,6 +33,8 @@ from avatarfit.rendering.gaussian_renderer import GaussianRenderer
 
 RATE, BACKGROUND_WEIGHT = 25.0, 0.05
 WANTED_PSNR_DB, WANTED_ALPHA_ERROR = 38.0, 0.02
+_EQUAL = 255**2 * 1e-10
+"""Square error that counts as none: 100 dB."""
 _NEAR = 0.008
 """Width of outline and border, in heights of the picture."""
 
@@ -69,7 +71,7 @@ def judged(
         for name, region in regions(truth.labels).items():
             squares.setdefault(name, []).append(error[region])
     found = {
-        f"{name}_psnr_db": round(float(10 * np.log10(255**2 / np.concatenate(parts).mean())), 3)
+        f"{name}_psnr_db": round(float(10 * np.log10(255**2 / max(np.concatenate(parts).mean(), _EQUAL))), 3)
         for name, parts in squares.items()
     }
     return found | {"alpha_error": round(float(np.mean(apart)), 5)}
