@@ -87,7 +87,9 @@ def test_a_microphone_is_spoken_at_once_and_the_other_is_listened_to(served: Any
             assert session.live.statistics.spoken_seconds == 0
         for _ in range(10):
             mine.send(pcm(0.1, 16_000))
-        wait(lambda: session.live.statistics.spoken_seconds > 0.8)
+        # It comes faster than the clock goes: some of it is left out.
+        told = session.live.statistics
+        wait(lambda: told.spoken_seconds + told.trimmed_seconds > 0.9)
 
 
 @pytest.mark.parametrize(
