@@ -205,6 +205,20 @@ def test_a_lost_session_is_opened_again(
     wait(lambda: not len(served.sessions))
 
 
+def test_a_session_of_somebody_else_is_steered_and_left(
+    served: Any, open_page: Callable[..., Any], wait: Callable[..., Any], sound: Callable[..., bytes], lamps: Any
+) -> None:
+    path = served.open()
+    page = open_page(f"{served.url}/?session={path.rpartition('/')[2]}")
+    page.wait_for_selector(LIVE)
+    assert not page.locator("#behind").is_visible()
+    page.set_input_files("#file", {"name": "a.wav", "mimeType": "audio/wav", "buffer": sound(20.0)})
+    wait(lambda: served.session(path).live.statistics.spoken_seconds > 0)
+    page.close()
+    wait(lambda: served.session(path).watchers == 0)
+    assert len(served.sessions) == 1
+
+
 UNHEARD = """
   const play = HTMLMediaElement.prototype.play;
   HTMLMediaElement.prototype.play = function () {

@@ -111,9 +111,12 @@ export class Live extends EventTarget {
     this.wake();
   }
 
-  /** Ends the session for all who watch it; the page is going. */
+  /** The page is going: its session ends for all who watch it; of somebody else's only the connection. */
   close() {
-    if (this.session && !this.given) this.server.leave(`sessions/${this.session.id}`);
+    if (!this.session) return;
+    const path = `sessions/${this.session.id}`;
+    if (!this.given) this.server.leave(path);
+    else if (this.peerName) this.server.leave(`${path}/peers/${this.peerName}`);
   }
 
   /** Something of the session's own address. */
