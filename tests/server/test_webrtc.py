@@ -283,6 +283,8 @@ BROKEN = [
     "v=0\r\n" + 40 * "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n",
     "\x00\uffff\r\n" * 50,
     "a=" * 30_000,
+    "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=fmtp:99 minptime=10\r\n",
+    "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=rtpmap:111 opus\r\na=candidate:1 1 udp x y z\r\n",
 ]
 
 
