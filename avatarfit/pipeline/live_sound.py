@@ -99,6 +99,8 @@ class SpeechQueue:
         if SOUND_HZ % driver_hz:
             raise ValueError(f"driver_hz came as {driver_hz}; wanted a divisor of {SOUND_HZ}")
         self._driver_hz, self._ratio = driver_hz, SOUND_HZ // driver_hz
+        # What a resampler loads at first use must not hold up the first sound.
+        StreamResampler(2 * SOUND_HZ, driver_hz)
         self._most, self._jitter = most_seconds, jitter_seconds
         self._heard, self._leaving = _Fifo(), _Fifo()
         self._resamplers: tuple[int, StreamResampler, StreamResampler] | None = None
