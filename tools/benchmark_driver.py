@@ -54,7 +54,7 @@ def made_up() -> tuple[DriverModel, Rig]:
     sizes = AudioToLandmarksConfig(
         encoder.column_count + OTHER_COLUMNS, MOUTH, kernel_centres=CENTRES, kernel_axes=48,
         beside_columns=beside, beside_kept=24, beside_axes=96,
-    )
+    )  # fmt: skip
     network = AudioToLandmarks(sizes)
     for member in network.members:  # they begin at zero
         torch.nn.init.normal_(member.get_parameter("out.weight"), std=0.1)
