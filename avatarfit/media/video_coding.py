@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
@@ -111,7 +112,25 @@ def add_pictures(
     context.color_primaries = context.color_trc = _BT709
     if coding.tag is not None and container.format.name in ("mp4", "mov"):
         context.codec_tag = coding.tag
+    if coding.encoder == "libsvtav1":
+        with _priority_kept():
+            context.open()
     return stream
+
+
+@contextmanager
+def _priority_kept() -> Iterator[None]:
+    """SVT-AV1 gives itself, and the thread that opens it, the highest realtime priority where it may. As root, so in
+    most containers, nothing else on the machine would get its turn."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    yield
+    for task in map(int, os.listdir("/proc/self/task")):
+        with suppress(ProcessLookupError, PermissionError):
+            if os.sched_getscheduler(task) != policy:
+                os.sched_setscheduler(task, policy, priority)
 
 
 def coded_frame(picture: np.ndarray, coding: VideoCoding) -> av.VideoFrame:
