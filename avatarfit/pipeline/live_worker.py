@@ -16,6 +16,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -112,11 +113,10 @@ def _load(avatars: Mapping[str, Avatar]) -> None:
     """What is loaded at first use, so that children share it."""
     import torch
 
+    import avatarfit.pipeline.live_picture  # noqa: F401
     from avatarfit.audio.named_encoder import encoder_of
-    from avatarfit.pipeline import live_picture
     from avatarfit.pipeline.live_driver import warm
 
-    assert live_picture
     torch.set_num_threads(1)
     for avatar in avatars.values():
         # An avatar that hears a network which is not here is told of when its session is opened.
@@ -126,7 +126,7 @@ def _load(avatars: Mapping[str, Avatar]) -> None:
 
 def _session(avatars: Mapping[str, Avatar], driving: int, drawing: int, memory: int) -> None:
     from avatarfit.pipeline.live_driver import LiveDriver
-    from avatarfit.pipeline.live_picture import LivePictures, resting_moment
+    from avatarfit.pipeline.live_picture import LivePictures
 
     drive, draw = Connection(driving), Connection(drawing)
     asked: tuple[str, LiveOptions] = _read(memory)
@@ -139,12 +139,12 @@ def _session(avatars: Mapping[str, Avatar], driving: int, drawing: int, memory: 
             avatar, rate, chosen.background, chosen.picture, alpha=chosen.alpha, mark=chosen.mark,
             backend=chosen.backend, on_event=events.append,
         )  # fmt: skip
-        picture = pictures.draw(resting_moment(avatar))
     except Exception as error:  # noqa: BLE001 - it is raised where the session was asked for
         drive.send(_portable(error))
         return
-    os.ftruncate(memory, picture.nbytes)
-    shown = np.frombuffer(mmap.mmap(memory, picture.nbytes), np.uint8).reshape(picture.shape)
+    shape = pictures.camera.height_px, pictures.camera.width_px, 4 if chosen.alpha else 3
+    os.ftruncate(memory, prod(shape))
+    shown = np.frombuffer(mmap.mmap(memory, prod(shape)), np.uint8).reshape(shape)
 
     def drawn(moment: Moment) -> None:
         shown[...] = pictures.draw(moment)
@@ -156,7 +156,7 @@ def _session(avatars: Mapping[str, Avatar], driving: int, drawing: int, memory: 
             driver.hear(*voice)
         return Driven(driver.push(work.samples), driver.nods)
 
-    drive.send(Begun(driver.look_ahead_seconds, driver.sample_rate_hz, driver.mouth_rest, picture.shape, events))
+    drive.send(Begun(driver.look_ahead_seconds, driver.sample_rate_hz, driver.mouth_rest, shape, events))
     threading.Thread(target=_answer, args=(draw, drawn), daemon=True).start()
     _answer(drive, driven)
 
