@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch.nn import functional
 from avatarfit.audio.hop_windows import HopWindows
 from avatarfit.audio.log_mel import BAND_COUNT, HOP_SECONDS, SAMPLE_RATE_HZ, WINDOW_SAMPLES, mel_of_stretch
 from avatarfit.contracts import FileFormatError
+from avatarfit.ops.driver_networks import PhonemeRows, dense_panels, wants_native_networks
 
 _RANGE = 4.0
 _SPREAD = 2.0
@@ -195,23 +197,27 @@ class PhonemeEncoder:
 
     def stream(self) -> PhonemeStream:
         """A fresh stream."""
-        return PhonemeStream(self.network, self.spectrum)
+        return PhonemeStream(self.network, self.spectrum, self._kernel)
+
+    @cached_property
+    def _kernel(self) -> PhonemeRows | None:
+        return phoneme_kernel(self.network) if wants_native_networks() else None
 
 
 class PhonemeStream:
-    """See `RowStream`; `hear` takes bands instead of samples."""
+    """See `RowStream`; `hear` takes bands instead of samples.
 
-    # Plain matrix products: torch's convolutions of two hops take ten times as long.
-    def __init__(self, network: PhonemeNetwork, spectrum: np.ndarray) -> None:
+    Args:
+        network: trained.
+        spectrum: of `Leveller`.
+        kernel: the network as the native library takes it; None where torch runs it.
+    """
+
+    def __init__(self, network: PhonemeNetwork, spectrum: np.ndarray, kernel: PhonemeRows | None = None) -> None:
         config = network.config
         self._leveller = Leveller(spectrum)
         self._windows = HopWindows(WINDOW_SAMPLES // 2, WINDOW_SAMPLES // 2)
-        self._aheads = config.aheads
-        convolutions = [network.first, *network.blocks]
-        self._steps = [_Step.of(c.convolution, c.norm) for c in convolutions if isinstance(c, _Valid)]
-        self._mixes = [_Step.of(mix) for mix in network.mixes if isinstance(mix, nn.Conv1d)]
-        self._bottleneck, self._mouth = _Step.of(network.bottleneck), _Step.of(network.mouth)
-        self._past = [torch.zeros(0, step.weight.shape[1] // step.taps) for step in self._steps]
+        self._told = _TorchRows(network) if kernel is None else partial(kernel, kernel.empty_past())
         self._told(np.full((config.past_hops + config.look_ahead_hops, BAND_COUNT), -_RANGE, np.float32))
 
     def push(self, samples: np.ndarray) -> np.ndarray:
@@ -228,8 +234,19 @@ class PhonemeStream:
         blocks = range(0, max(len(levelled), 1), _BLOCK_HOPS)
         return np.concatenate([self._told(levelled[start : start + _BLOCK_HOPS]) for start in blocks])
 
+
+class _TorchRows:
+    """The network, row by row, in torch: the kernel's reference."""
+
+    # Plain matrix products: torch's convolutions of two hops take ten times as long.
+    def __init__(self, network: PhonemeNetwork) -> None:
+        self._aheads = network.config.aheads
+        self._steps, self._mixes = _steps(network)
+        self._bottleneck, self._mouth = _Step.of(network.bottleneck), _Step.of(network.mouth)
+        self._past = [torch.zeros(0, step.weight.shape[1] // step.taps) for step in self._steps]
+
     @torch.inference_mode()
-    def _told(self, bands: np.ndarray) -> np.ndarray:
+    def __call__(self, bands: np.ndarray) -> np.ndarray:
         """float32 [F, BAND_COUNT] -> float32 [F, columns]; fewer rows until the first one's past is there."""
         x = torch.from_numpy(bands)
         for index, step in enumerate(self._steps):
@@ -244,6 +261,28 @@ class PhonemeStream:
             x = heard
         narrow = self._bottleneck(x).tanh()
         return torch.cat([narrow, self._mouth(narrow).softmax(dim=1)], dim=1).numpy()
+
+
+def _steps(network: PhonemeNetwork) -> tuple[list[_Step], list[_Step]]:
+    """The first convolution and those of the blocks, and the blocks' mixes."""
+    convolutions = [network.first, *network.blocks]
+    return (
+        [_Step.of(c.convolution, c.norm) for c in convolutions if isinstance(c, _Valid)],
+        [_Step.of(mix) for mix in network.mixes if isinstance(mix, nn.Conv1d)],
+    )
+
+
+def phoneme_kernel(network: PhonemeNetwork) -> PhonemeRows:
+    """The network for the native library."""
+    config = network.config
+    (first, *blocks), mixes = _steps(network)
+    inside = [step for pair in zip(blocks, mixes, strict=True) for step in pair]
+    sizes = [BAND_COUNT, config.width, config.bottleneck, config.mouth_count, _FIRST_TAPS, len(blocks)]
+    for pair in zip(config.dilations, config.aheads, strict=True):
+        sizes += pair
+    layers = [first, *inside, _Step.of(network.bottleneck), _Step.of(network.mouth)]
+    panels = [dense_panels(step.weight.numpy(), step.bias.numpy()) for step in layers]
+    return PhonemeRows(sizes, [part for layer in panels for part in layer])
 
 
 def load_phoneme_encoder(path: str | Path) -> PhonemeEncoder:

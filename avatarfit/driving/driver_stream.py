@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from avatarfit.audio import (
     HOP_SECONDS,
@@ -203,19 +202,18 @@ class DriverStream:
         activity = self._at(hops[:, None] + np.arange(-len(_GATE) + LOOK_AHEAD_HOPS + 1, LOOK_AHEAD_HOPS + 1))[..., -1]
         return (activity * _GATE).max(axis=1)
 
-    @torch.inference_mode()
     def _predicted(self, hops: np.ndarray) -> np.ndarray:
         """What the network tells at `hops` [H], rising: float32 [H, M + 1]; each with its whole past."""
-        network = self._model.network
-        stride, past = network.config.stride_hops, network.config.past_tokens_total
+        config = self._model.network.config
+        stride, past = config.stride_hops, config.past_tokens_total
         phases, phase = np.unique((hops - hops[0]) % stride, return_inverse=True)
         tokens = (hops - hops[0] - phases[phase]) // stride
         count = int(tokens.max()) + 1
         first = hops[0] + phases - self._context
         length = (past + count - 1) * stride + PAST_HOPS + LOOK_AHEAD_HOPS + 1
         heard = self._at(first[:, None] + np.arange(length))
-        told = network(torch.from_numpy(heard), past).numpy()
-        return told[phase, tokens]
+        told: np.ndarray = self._model.tell(heard, past)[phase, tokens]
+        return told
 
     def _at(self, hops: np.ndarray) -> np.ndarray:
         """Rows at hops; after the last the last. (Rows after what a frame hears are asked for, but change nothing.)"""

@@ -25,6 +25,8 @@ from avatarfit.model.kernel_regression import KernelRegression
 LOOK_AHEAD_HOPS = 9
 """With the 20 ms that log-mel features and pitch look ahead, and up to 10 ms from a frame to the next hop: 120 ms."""
 PAST_HOPS = 23
+NEAR_TAPS, FAR_TAPS, FAR_STEP = 5, 15, 2
+"""Of the first convolutions: 4 + 28 hops, exactly PAST_HOPS + LOOK_AHEAD_HOPS."""
 _MOST_LAYERS = 64
 _REACH_HOPS = 6.0
 
@@ -114,10 +116,9 @@ class FrontEnd(nn.Module):
     def __init__(self, config: AudioToLandmarksConfig) -> None:
         super().__init__()
         width, self.stride = config.width, config.stride_hops
-        # Five taps, then fifteen of dilation 2: 4 + 28 hops, exactly PAST_HOPS + LOOK_AHEAD_HOPS.
-        self.near = nn.Conv1d(config.seen_columns, width, 5)
-        self.far = nn.Conv1d(width, width, 15, stride=self.stride, dilation=2)
-        taps = torch.arange(-PAST_HOPS + 2, LOOK_AHEAD_HOPS - 1, 2, dtype=torch.float32)
+        self.near = nn.Conv1d(config.seen_columns, width, NEAR_TAPS)
+        self.far = nn.Conv1d(width, width, FAR_TAPS, stride=self.stride, dilation=FAR_STEP)
+        taps = torch.arange(-PAST_HOPS + 2, LOOK_AHEAD_HOPS - 1, FAR_STEP, dtype=torch.float32)
         bell = torch.exp(-0.5 * ((taps - config.lead_hops) / _REACH_HOPS).square())
         self.register_buffer("taper", bell, persistent=False)
 
@@ -125,8 +126,9 @@ class FrontEnd(nn.Module):
         """[B, PAST_HOPS + (T - 1) * stride + LOOK_AHEAD_HOPS + 1, D] -> [B, T, width]."""
         # As products of windows: on the few tokens of a live frame a convolution's own overhead is five times the work.
         near, far = self.near, self.far
-        x = functional.gelu(_windowed(x.unfold(1, 5, 1), near.weight, near.bias))
-        return _windowed(x.unfold(1, 29, self.stride)[..., ::2], far.weight * self.taper, far.bias)
+        x = functional.gelu(_windowed(x.unfold(1, NEAR_TAPS, 1), near.weight, near.bias))
+        reach = (FAR_TAPS - 1) * FAR_STEP + 1
+        return _windowed(x.unfold(1, reach, self.stride)[..., ::FAR_STEP], far.weight * self.taper, far.bias)
 
 
 class Layer(nn.Module):

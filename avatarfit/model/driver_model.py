@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from avatarfit.contracts import FileFormatError
 from avatarfit.model.audio_to_landmarks import AudioToLandmarks, AudioToLandmarksConfig
 from avatarfit.model.habits import Habits
+from avatarfit.model.landmark_kernel import Told, landmark_kernel
 from avatarfit.model.locally_linear import LocallyLinear
 from avatarfit.model.mouth_flow import FARTHEST_REACH_HOPS, MouthFlow
 
@@ -44,6 +46,11 @@ class DriverModel:
     mouth_deviation_cm: np.ndarray
     closed: LocallyLinear | None = None
     flow: MouthFlow | None = None
+
+    @cached_property
+    def tell(self) -> Told:
+        """The network on arrays, as fast as this machine has it."""
+        return landmark_kernel(self.network)
 
     def mouth(
         self, told: np.ndarray, speaking: np.ndarray, lip_strength: float = 1.0, lle_strength: float = 0.0

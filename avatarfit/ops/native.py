@@ -15,7 +15,7 @@ from typing import Any
 
 from avatarfit.contracts import BackendError
 
-ABI_VERSION = 8
+ABI_VERSION = 9
 LIBRARY_NAME = "libavatarfit_cpu.so"
 
 STATUS_OK = 0
@@ -75,6 +75,11 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
         [c_void_p] * 4
         + [c_int64, c_void_p, c_void_p, c_int32, *_LEVELS, *_LEVELS, *_LAYERS, *_LAYERS]
         + [c_void_p, c_int32, c_float, c_void_p],
+        c_int32,
+    ),
+    "af_phoneme_rows": ([c_void_p] * 3 + [c_int64, c_void_p, c_void_p, c_int64, c_void_p], c_int32),
+    "af_audio_to_landmarks": (
+        [c_void_p, c_void_p, c_float, c_float, c_void_p, c_int64, c_void_p, c_int64, c_int64, c_void_p],
         c_int32,
     ),
 }

@@ -14,7 +14,7 @@
 #include "shared/constants.h"
 #include "shared/field.h"
 
-#define AF_ABI_VERSION 8
+#define AF_ABI_VERSION 9
 #define AF_API __attribute__((visibility("default")))
 
 extern const af_table af_table_baseline;
@@ -361,4 +361,19 @@ AF_API int af_see_field(af_workspace *workspace, const float *positions, const f
       field.colour.widths[0] != field.density.widths[density_layers] - 1 + AF_FIELD_TOLD + seen_count)
     return AF_BAD_VALUE;
   return table()->see_field(workspace, &field, positions, lengths, offsets, rays, out);
+}
+
+/* Rows of the phoneme encoder, out [n, bottleneck + classes] of bands [n, inputs]; `past` holds what it keeps between calls.
+   sizes, the parameters' order and the past's: cpu/phoneme_rows.h. */
+AF_API int af_phoneme_rows(af_workspace *workspace, const int32_t *sizes, const float *parameters, int64_t count, float *past,
+                           const float *rows, int64_t n, float *out) {
+  return table()->phoneme_rows(workspace, sizes, parameters, count, past, rows, n, out);
+}
+
+/* What the network makes of hops [hops, features]: out [tokens - skip, values]; sizes and the parameters' order:
+   cpu/audio_to_landmarks.h. */
+AF_API int af_audio_to_landmarks(af_workspace *workspace, const int32_t *sizes, float share, float beside_share,
+                                 const float *parameters, int64_t count, const float *x, int64_t hops, int64_t skip,
+                                 float *out) {
+  return table()->audio_to_landmarks(workspace, sizes, share, beside_share, parameters, count, x, hops, skip, out);
 }

@@ -3,12 +3,16 @@
 
 #include "cpu/simd.h"
 
+#include "cpu/dense.h"
+
+#include "cpu/audio_to_landmarks.h"
 #include "cpu/blend.h"
 #include "cpu/hash_encode.h"
 #include "cpu/composite.h"
 #include "cpu/fused_mlp.h"
 #include "cpu/field.h"
 #include "cpu/loss.h"
+#include "cpu/phoneme_rows.h"
 #include "cpu/project.h"
 #include "cpu/raster_bins.h"
 #include "cpu/rasterise.h"
@@ -45,4 +49,6 @@ const af_table AF_JOIN(af_table_, AF_ISA) = {
     .fused_mlp = fused_mlp,
     .fused_mlp_backward = fused_mlp_backward,
     .see_field = see_field,
+    .phoneme_rows = phoneme_rows,
+    .audio_to_landmarks = audio_to_landmarks,
 };

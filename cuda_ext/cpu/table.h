@@ -74,6 +74,10 @@ typedef struct {
                      float *t, float *lengths);
   int (*see_field)(af_workspace *workspace, const af_field *field, const float *positions, const float *lengths,
                    const int64_t *offsets, int64_t rays, float *out);
+  int (*phoneme_rows)(af_workspace *workspace, const int32_t *sizes, const float *parameters, int64_t count, float *past,
+                      const float *rows, int64_t n, float *out);
+  int (*audio_to_landmarks)(af_workspace *workspace, const int32_t *sizes, float share, float beside_share,
+                            const float *parameters, int64_t count, const float *x, int64_t hops, int64_t skip, float *out);
 } af_table;
 
 #endif

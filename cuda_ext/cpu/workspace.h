@@ -28,6 +28,7 @@ enum {
   AF_SLOT_MARCH_BLOCKS,
   AF_SLOT_MLP_WEIGHTS,
   AF_SLOT_MLP_GRADS, /* or a second network's weights */
+  AF_SLOT_ROWS,
   AF_SLOT_COUNT
 };
 
