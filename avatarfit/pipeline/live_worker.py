@@ -1,7 +1,7 @@
 """The process in which one session drives and draws; run by `live_workers`, never by hand.
 
 A first process holds the avatars and all libraries. For each session it forks: its child begins at once and shares
-their memory. It never starts a thread of its own, so that forking it is safe.
+their memory. No thread is at work in it when it forks, so that forking it is safe.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from avatarfit.contracts import AvatarfitError
-from avatarfit.contracts.events import Event
+from avatarfit.contracts.events import Event, silent
 
 if TYPE_CHECKING:
     from avatarfit.driving import Settings
@@ -113,15 +113,23 @@ def _load(avatars: Mapping[str, Avatar]) -> None:
     """What is loaded at first use, so that children share it."""
     import torch
 
-    import avatarfit.pipeline.live_picture  # noqa: F401
     from avatarfit.audio.named_encoder import encoder_of
+    from avatarfit.pipeline.live import LiveOptions
     from avatarfit.pipeline.live_driver import warm
+    from avatarfit.pipeline.live_picture import LivePictures, resting_moment
 
     torch.set_num_threads(1)
+    chosen = LiveOptions()
     for avatar in avatars.values():
-        # An avatar that hears a network which is not here is told of when its session is opened.
+        # An avatar that hears a network which is not here is told of when its session is opened; so is one that is too
+        # small for the mark.
         with contextlib.suppress(AvatarfitError):
             warm(avatar, encoder_of(avatar.driver.feature_name, None))
+        with contextlib.suppress(AvatarfitError):
+            LivePictures(
+                avatar, avatar.frame_rate_hz, chosen.background, chosen.picture, alpha=False, mark=chosen.mark,
+                on_event=silent,
+            ).draw(resting_moment(avatar))  # fmt: skip
 
 
 def _session(avatars: Mapping[str, Avatar], driving: int, drawing: int, memory: int) -> None:

@@ -27,13 +27,16 @@ def listen(settings: ServerSettings) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=_CONNECTIONS)
+        place = socket.create_server((settings.host, settings.port), family=family, backlog=_CONNECTIONS)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else error
         raise InputError(
             f"the address {settings.host}:{settings.port} cannot be listened at ({why})",
             "one of this machine's, and a port that is free", "choose others with --host and --port",
         ) from error  # fmt: skip
+    # asyncio does so for sockets of its own making only; without it an answer's body waits 40 ms for its head's receipt.
+    place.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return place
 
 
 def server_of(

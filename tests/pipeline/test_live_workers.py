@@ -54,6 +54,13 @@ def gone(pid: int, seconds: float = 10.0) -> bool:
     return False
 
 
+def test_what_forks_has_loaded_all_and_has_one_thread(workers: Any) -> None:
+    process = workers._process.pid
+    assert len(os.listdir(f"/proc/{process}/task")) == 1
+    with open(f"/proc/{process}/maps") as file:
+        assert "cv2" in file.read()
+
+
 def test_moments_and_pictures_are_those_of_this_process(workers: Any, speaker: Any) -> None:
     random = np.random.default_rng(4)
     sound = (0.3 * random.standard_normal(16_000) * np.sin(np.arange(16_000) / 2_000) ** 2).astype(np.float32)

@@ -231,6 +231,18 @@ def test_an_address_that_is_taken_is_told(served: Any) -> None:
         listen(ServerSettings(port=served.port))
 
 
+def test_answers_do_not_wait_for_more_to_send() -> None:
+    import socket
+
+    from avatarfit.server.running import listen
+    from avatarfit.server.settings import ServerSettings
+
+    with listen(ServerSettings(port=0)) as place, socket.create_connection(place.getsockname()):
+        taken, _ = place.accept()
+        with taken:
+            assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_a_client_that_vanishes_in_the_middle_of_a_request(served: Any, sound: Callable[..., bytes]) -> None:
     path = served.open()
     for sent in (b"", b"RIFF", sound(0.1)[:200]):
