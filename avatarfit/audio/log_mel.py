@@ -23,6 +23,7 @@ _LINEAR_STEP_HZ = 200.0 / 3
 _BREAK_HZ = 1_000.0
 _BREAK_MEL = _BREAK_HZ / _LINEAR_STEP_HZ
 _LOG_STEP = np.log(6.4) / 27
+_HANN = (0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(WINDOW_SAMPLES) + 0.5) / WINDOW_SAMPLES)).astype(np.float32)
 
 
 def hz_to_mel(frequency_hz: np.ndarray | float) -> np.ndarray:
@@ -80,10 +81,9 @@ def mel_of_stretch(stretch: np.ndarray, band_count: int = BAND_COUNT) -> np.ndar
         return np.empty((0, band_count), np.float32)
     # Blocks keep the spectra's memory constant: an hour at once would be 0.7 GB of them.
     out = []
-    window = (0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(WINDOW_SAMPLES) + 0.5) / WINDOW_SAMPLES)).astype(np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(stretch, WINDOW_SAMPLES)[::HOP_SAMPLES]
     for start in range(0, len(frames), _BLOCK_HOPS):
-        power = np.abs(np.fft.rfft(frames[start : start + _BLOCK_HOPS] * window, FFT_SAMPLES)) ** 2
+        power = np.abs(np.fft.rfft(frames[start : start + _BLOCK_HOPS] * _HANN, FFT_SAMPLES)) ** 2
         out.append(np.log(power.astype(np.float32) @ mel_filters(band_count).T + _POWER_FLOOR))
     return np.concatenate(out)
 

@@ -80,7 +80,7 @@ class HeadPose:
 
     def __post_init__(self) -> None:
         q = as_array("HeadPose.rotation_wxyz", self.rotation_wxyz, (None, 4), np.float32)
-        if not np.allclose(np.linalg.norm(q, axis=1), 1, atol=1e-3):
+        if (np.abs(np.square(q).sum(axis=1) - 1) > 2e-3).any():
             raise ValueError("HeadPose.rotation_wxyz holds a quaternion that is not of unit length")
         object.__setattr__(self, "rotation_wxyz", q)
         t = as_array("HeadPose.translation_cm", self.translation_cm, (len(q), 3), np.float32)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.linalg import block_diag
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
@@ -80,6 +81,33 @@ class MotionWeights(nn.Module):
             + torch.einsum("tgh,ghk->tgk", hidden, self.out)
             + self.out_bias
         )
+
+
+class StillWeights:
+    """A copy of a network that learns no more, for frames as they come: plain products instead of many small steps.
+
+    Args:
+        network: on any device.
+        low, high: float [D], what its inputs are held to.
+    """
+
+    def __init__(self, network: MotionWeights, low: Tensor, high: Tensor) -> None:
+        parts = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
+        mask = parts["mask"][:, :, None]
+        groups, _, self._basis_count = parts["linear"].shape
+        self._linear = np.concatenate(list(parts["linear"] * mask), axis=1)  # [D, G K]
+        self._hidden = np.concatenate(list(parts["hidden"] * mask), axis=1)  # [D, G H]
+        self._hidden_bias, self._bias = parts["hidden_bias"].reshape(-1), parts["out_bias"].reshape(-1)
+        self._out = block_diag(*parts["out"]).astype(np.float32)  # [G H, G K]
+        self._low, self._high = low.cpu().numpy(), high.cpu().numpy()
+        self._groups = groups
+
+    def __call__(self, condition: np.ndarray) -> np.ndarray:
+        """float32 [T, G, K] of conditions float32 [T, D]; as the network's but for rounding."""
+        held = np.minimum(np.maximum(condition, self._low), self._high)
+        hidden = np.tanh(held @ self._hidden + self._hidden_bias)
+        weights = held @ self._linear + hidden @ self._out + self._bias
+        return np.asarray(weights.reshape(len(held), self._groups, self._basis_count))
 
 
 @dataclass
@@ -192,6 +220,11 @@ def condition(motion: Motion, rest_head: np.ndarray) -> Tensor:
     """The network's inputs, float32 [T, D]: torso modes, mouth, upper face, eyes, head rotation and translation, torso,
     head on torso."""
     relative = compose(motion.head.matrices(), inverse(rest_head))
+    return torch.from_numpy(relative_condition(motion, relative, rest_head))
+
+
+def relative_condition(motion: Motion, relative: np.ndarray, rest_head: np.ndarray) -> np.ndarray:
+    """`condition` where the heads against the resting head, [T, 3, 4], are known."""
     rotation = Rotation.from_matrix(relative[:, :, :3]).as_rotvec() / _ROTATION_SCALE_RAD
     translation = (motion.head.translation_cm - rest_head[:, 3]) / _TRANSLATION_SCALE_CM
     torso = (motion.torso.affine - np.eye(2, 3)).reshape(len(motion), 6) / _AFFINE_SCALE
@@ -200,7 +233,7 @@ def condition(motion: Motion, rest_head: np.ndarray) -> Tensor:
     on_torso = (motion.head.translation_cm - carried) / _TRANSLATION_SCALE_CM
     face = motion.face
     parts = [motion.torso.shape, face.mouth, face.upper, face.eyes, rotation, translation, torso, on_torso]
-    return torch.from_numpy(np.concatenate(parts, axis=1).astype(np.float32))
+    return np.concatenate(parts, axis=1).astype(np.float32)
 
 
 def group_mask(mouth_count: int, upper_count: int, torso_count: int) -> Tensor:

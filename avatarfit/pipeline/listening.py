@@ -107,16 +107,18 @@ class Attention:
         self._rate = frame_rate_hz
         self._level = 0.0
         self._told: deque[tuple[float, float]] = deque(maxlen=_KEPT)
+        self._listened = 0
 
     def next(self, pts_seconds: float, listens: bool) -> None:
         """The next frame."""
-        self._level = float(np.clip(self._level + (self._step if listens else -self._step), 0, 1))
+        self._level = min(max(self._level + (self._step if listens else -self._step), 0.0), 1.0)
         x = self._level
         self._told.append((pts_seconds, _LOOKING * x * x * (3 - 2 * x)))
+        self._listened = _KEPT if x else max(self._listened - 1, 0)
 
     def at(self, pts_seconds: np.ndarray) -> np.ndarray:
         """float64 [T] at times of frames that were told."""
-        if not any(value for _, value in self._told):
+        if not self._listened:
             return np.zeros(len(pts_seconds))
         times, values = zip(*self._told, strict=True)
         return np.interp(pts_seconds, times, values)

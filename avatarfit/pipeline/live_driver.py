@@ -108,7 +108,8 @@ class LiveDriver:
         motion = self._stream.push(samples)
         out = []
         for k in range(len(motion)):
-            out.append(Moment(self._frames, motion[k : k + 1], self._listener.states.popleft()))
+            moment = motion if len(motion) == 1 else motion[k : k + 1]
+            out.append(Moment(self._frames, moment, self._listener.states.popleft()))
             self._frames += 1
         return out
 

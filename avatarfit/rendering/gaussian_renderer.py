@@ -8,7 +8,7 @@ from torch import Tensor
 
 from avatarfit import ops
 from avatarfit.contracts import Camera, Motion
-from avatarfit.model.gaussian_avatar import GaussianAvatar
+from avatarfit.model.gaussian_avatar import GaussianAvatar, StillWeights, compose, inverse, relative_condition
 
 
 class GaussianRenderer:
@@ -31,7 +31,9 @@ class GaussianRenderer:
         self._still = tuple(
             t.to(self.device) for t in (gaussians.base, gaussians.deltas.half(), gaussians.group, gaussians.skin)
         )
-        self._prepared: tuple[Motion, Tensor, Tensor, Tensor] | None = None
+        self._weights = StillWeights(gaussians.weights, gaussians.condition_low, gaussians.condition_high)
+        self._from_rest = inverse(gaussians.rest_head)
+        self._prepared: tuple[Motion, np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def render(self, motion: Motion, index: int) -> np.ndarray:
         """Frame `index` of `motion`: float32 [H, W, 4], premultiplied sRGB-coded colour and alpha."""
@@ -56,11 +58,12 @@ class GaussianRenderer:
             ).cpu().numpy()  # fmt: skip
 
     def _frame(self, motion: Motion, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        # One pass of the network over the whole motion costs less than one frame's rasterising.
         if self._prepared is None or self._prepared[0] is not motion:
-            head = torch.from_numpy(self.gaussians.head_matrices(motion.head)).to(self.device)
-            torso = torch.from_numpy(motion.torso.matrices()).to(self.device)
-            weights = self.gaussians.basis_weights(motion).contiguous().to(self.device)
-            self._prepared = (motion, weights, head, torso)
-        _, weights, head, torso = self._prepared
-        return weights[index], head[index], torso[index]
+            relative = compose(motion.head.matrices(), self._from_rest)
+            conditions = relative_condition(motion, relative, self.gaussians.rest_head)
+            self._prepared = motion, conditions, relative.astype(np.float32), motion.torso.matrices()
+        _, conditions, head, torso = self._prepared
+        # A frame by itself: what a product makes of a row may hang on how many rows there are, by a last bit.
+        parts = self._weights(conditions[index][None])[0], head[index], torso[index]
+        weights, heads, torsos = (torch.from_numpy(part).to(self.device) for part in parts)
+        return weights, heads, torsos
