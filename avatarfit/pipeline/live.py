@@ -126,6 +126,9 @@ class LiveSession:
         self._settings = chosen.settings
         picture = self._drawer.draw(resting_moment(avatar))
         self.height_px, self.width_px = picture.shape[:2]
+        before = -1 / self.frame_rate_hz
+        self.resting = LiveFrame(-1, before, picture, before, np.zeros(0, np.int16), LiveState.IDLE)
+        """What is to be seen before the first frame."""
         self._stages = LiveStages(
             self._driver, self.frame_rate_hz, time.monotonic(), picture,
             most_seconds=chosen.most_seconds, jitter_seconds=chosen.jitter_seconds,

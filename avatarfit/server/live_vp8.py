@@ -6,6 +6,7 @@ leaving out the denoiser: rendered pictures have no noise.
 
 from __future__ import annotations
 
+import threading
 from fractions import Fraction
 
 import av
@@ -43,6 +44,8 @@ class LiveVp8(Vp8Encoder):
         self._target = bits_per_second
         self._estimate: int | None = None
         self._sent_bits, self._since_pts = 0, 0
+        self._lock = threading.Lock()
+        self._ahead: tuple[av.VideoFrame, bytes] | None = None
 
     @property
     def target_bitrate(self) -> int:
@@ -53,22 +56,36 @@ class LiveVp8(Vp8Encoder):
     def target_bitrate(self, estimate: int) -> None:
         self._estimate = estimate
 
+    def prepare(self, frame: av.VideoFrame) -> None:
+        """Codes the first picture before it is asked for. May be called from any thread."""
+        with self._lock:
+            self._ahead = frame, self._coded(frame, True)
+
     def encode(self, frame: av.frame.Frame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
         """Payloads of one picture in 4:2:0, and its time; see `aiortc.codecs.base.Encoder`."""
         assert isinstance(frame, av.VideoFrame)
         assert frame.pts is not None
         assert frame.time_base is not None
         pts = convert_timebase(frame.pts, frame.time_base, VIDEO_TIME_BASE)
-        self._settle(pts)
-        if self.codec is None or (self.codec.width, self.codec.height) != (frame.width, frame.height):
-            self.codec = self._opened(frame.width, frame.height)
-        if force_keyframe:
-            frame.pict_type = av.video.frame.PictureType.I
-        data = b"".join(bytes(packet) for packet in self.codec.encode(frame))
-        self._sent_bits += 8 * len(data)
+        with self._lock:
+            ahead, self._ahead = self._ahead, None
+            if ahead is not None and ahead[0] is frame:
+                data = ahead[1]
+            else:
+                self._settle(pts)
+                data = self._coded(frame, force_keyframe or ahead is not None)
         payloads = self._packetize(data, self.picture_id)
         self.picture_id = (self.picture_id + 1) % (1 << 15)
         return payloads, pts
+
+    def _coded(self, frame: av.VideoFrame, key: bool) -> bytes:
+        if self.codec is None or (self.codec.width, self.codec.height) != (frame.width, frame.height):
+            self.codec = self._opened(frame.width, frame.height)
+        if key:
+            frame.pict_type = av.video.frame.PictureType.I
+        data = b"".join(bytes(packet) for packet in self.codec.encode(frame))
+        self._sent_bits += 8 * len(data)
+        return data
 
     def _settle(self, pts: int) -> None:
         """Once a second: the rate that the way carries. Another rate needs another encoder, and so a key frame."""

@@ -49,7 +49,7 @@ class Peer:
         self.layout = PackedLayout(session.live.width_px, session.live.height_px, alpha)
         self._loopback = loopback
         self._frames = session.subscribe()
-        self._picture, self._sound = PictureTrack(self.layout), SoundTrack()
+        self._picture, self._sound = PictureTrack(self.layout, session.newest), SoundTrack()
         # No server elsewhere is asked for addresses.
         self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._connected, self._gone = asyncio.Event(), asyncio.Event()
@@ -73,7 +73,10 @@ class Peer:
             if has_vp8:
                 rate = self.session.live.frame_rate_hz
                 pixels = self.layout.coded_width_px * self.layout.coded_height_px
-                encode_with(video.sender, LiveVp8(usual_bit_rate(pixels, rate), rate))
+                encoder = LiveVp8(usual_bit_rate(pixels, rate), rate)
+                # While the two sides find each other.
+                asyncio.get_running_loop().run_in_executor(None, encoder.prepare, self._picture.first)
+                encode_with(video.sender, encoder)
             hear_at_once(sound.receiver)
             await peer.setRemoteDescription(RTCSessionDescription(_named_by_number(sdp), "offer"))
             if self._loopback:

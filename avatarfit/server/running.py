@@ -34,7 +34,7 @@ def listen(settings: ServerSettings) -> socket.socket:
             f"the address {settings.host}:{settings.port} cannot be listened at ({why})",
             "one of this machine's, and a port that is free", "choose others with --host and --port",
         ) from error  # fmt: skip
-    # asyncio does so for sockets of its own making only; without it an answer's body waits 40 ms for its head's receipt.
+    # asyncio does so only for sockets that it made. Without, an answer's body waits 40 ms until its head was received.
     place.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return place
 

@@ -60,12 +60,14 @@ class ServedSession:
 
     Attributes:
         rates: see `Rates`.
+        newest: the frame that left last; before, the person at rest.
         failure: what ended it, a sentence; None as long as nothing did.
     """
 
     def __init__(self, id: str, avatar_name: str, alpha: bool, live: LiveSession, settings: ServerSettings) -> None:
         self.id, self.avatar_name, self.alpha, self.live = id, avatar_name, alpha, live
         self.rates = Rates(latency_ms=1e3 * live.latency_seconds)
+        self.newest = live.resting
         self.failure: str | None = None
         self._settings = settings
         self._loop = asyncio.get_running_loop()
@@ -254,6 +256,7 @@ class ServedSession:
     async def _give(self) -> None:
         state, since, frames, pictures = None, time.monotonic(), 0, 0
         async for frame in self.live.frames():
+            self.newest = frame
             for watcher in tuple(self._watchers):
                 watcher.offer(frame)
             if frame.state != state:

@@ -32,13 +32,17 @@ class PictureTrack(MediaStreamTrack):
 
     Args:
         layout: of the pictures.
+        first: what is sent before all others, known before there is a connection.
     """
 
     kind = "video"
 
-    def __init__(self, layout: PackedLayout) -> None:
+    def __init__(self, layout: PackedLayout, first: LiveFrame) -> None:
         super().__init__()
         self._layout = layout
+        self.first = self._picture(first)
+        """That picture, as `recv` will give it."""
+        self._begun = False
         self._newest: LiveFrame | None = None
         self._came = asyncio.Event()
         self.left_out = 0
@@ -57,12 +61,21 @@ class PictureTrack(MediaStreamTrack):
 
     async def recv(self) -> av.VideoFrame:
         """See `MediaStreamTrack`."""
+        if not self._begun:
+            self._begun = True
+            if self._newest is not None:
+                # To connect took a while: it stands right before what comes next.
+                self.first.pts = round(self._newest.pts_seconds * VIDEO_CLOCK_RATE) - 1
+            return self.first
         while self._newest is None:
             if self.readyState != "live":
                 raise MediaStreamError
             self._came.clear()
             await self._came.wait()
         frame, self._newest = self._newest, None
+        return self._picture(frame)
+
+    def _picture(self, frame: LiveFrame) -> av.VideoFrame:
         picture = av.VideoFrame.from_numpy_buffer(pack_i420(frame.picture, self._layout), format="yuv420p")
         picture.pts = round(frame.pts_seconds * VIDEO_CLOCK_RATE)
         picture.time_base = VIDEO_TIME_BASE
@@ -144,9 +157,7 @@ class SoundTrack(MediaStreamTrack):
 
 async def feed(frames: Subscription[LiveFrame], picture: PictureTrack, sound: SoundTrack) -> None:
     """Gives every frame to both tracks, until the frames end."""
-    first = True
     async for frame in frames:
         sound.offer(frame)
-        if frame.fresh or first:
+        if frame.fresh:
             picture.offer(frame)
-            first = False

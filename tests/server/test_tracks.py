@@ -91,13 +91,16 @@ def test_a_peer_that_takes_no_sound_holds_a_second_of_it() -> None:
 
 def test_the_newest_picture_is_sent_and_old_ones_are_left_out() -> None:
     async def test() -> None:
-        track = PictureTrack(LAYOUT)
         some = frames(25.0, 5)
-        track.offer(some[0])
+        track = PictureTrack(LAYOUT, some[0])
         track.offer(some[1])
         track.offer(some[2])
-        picture = await track.recv()
-        assert track.left_out == 2
+        first, picture = await track.recv(), await track.recv()
+        assert track.left_out == 1
+        # What was ready before there was a connection, right before the newest.
+        assert first is track.first
+        assert first.pts == 2 * 3_600 - 1
+        assert int(first.to_ndarray(format="rgb24")[30, 20, 0]) <= 2
         assert (picture.pts, picture.width, picture.height) == (2 * 3_600, 48, 64)
         assert abs(int(picture.to_ndarray(format="rgb24")[30, 20, 0]) - 20) <= 2
 
@@ -107,8 +110,9 @@ def test_the_newest_picture_is_sent_and_old_ones_are_left_out() -> None:
 def test_both_tracks_end_with_the_frames() -> None:
     async def test() -> None:
         some: Subscription[LiveFrame] = Subscription(20, lambda _: None)
-        picture, sound = PictureTrack(LAYOUT), SoundTrack()
-        for frame in frames(25.0, 5):
+        all_of_them = frames(25.0, 5)
+        picture, sound = PictureTrack(LAYOUT, all_of_them[0]), SoundTrack()
+        for frame in all_of_them:
             some.offer(frame)
         some.finish()
         await feed(some, picture, sound)
@@ -119,7 +123,7 @@ def test_both_tracks_end_with_the_frames() -> None:
         picture.stop()
         sound.stop()
         assert await waiting == 10
-        await picture.recv()
+        assert [(await picture.recv()).pts for _ in range(2)] == [4 * 3_600 - 1, 4 * 3_600]
         with pytest.raises(MediaStreamError):
             await picture.recv()
 
@@ -164,6 +168,27 @@ def test_a_key_frame_comes_first_and_when_it_is_asked_for() -> None:
     decoder = av.VideoCodecContext.create("vp8", "r")
     shown = [picture for data in some[7:] for picture in decoder.decode(av.Packet(data))]
     assert len(shown) == 3
+
+
+def test_the_first_picture_may_be_coded_ahead() -> None:
+    def some(count: int) -> list[av.VideoFrame]:
+        pictures = [av.VideoFrame.from_ndarray(np.full((96, 64), 20 * at, np.uint8), "gray") for at in range(count)]
+        out = [picture.reformat(format="yuv420p") for picture in pictures]
+        for at, frame in enumerate(out):
+            frame.pts, frame.time_base = 3_600 * (at - 1), Fraction(1, 90_000)
+        return out
+
+    usual, ahead = LiveVp8(400_000, 25.0), LiveVp8(400_000, 25.0)
+    ahead.picture_id = usual.picture_id
+    wanted = [usual.encode(frame) for frame in some(4)]
+    assert wanted[0][1] == -3_600
+    pictures = some(4)
+    ahead.prepare(pictures[0])
+    assert [ahead.encode(frame) for frame in pictures] == wanted
+    # One that was left out would be missed by all that follow.
+    ahead.prepare(pictures[1])
+    (payload, *_), _ = ahead.encode(pictures[2])
+    assert is_key(payload[4:])
 
 
 def test_only_an_estimate_below_what_is_sent_lowers_the_rate() -> None:
