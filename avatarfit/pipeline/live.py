@@ -11,6 +11,7 @@ Driving and drawing run on threads of their own, with bounded queues between the
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from avatarfit.driving.motion_sources import StanceSource
     from avatarfit.model.avatar import Avatar
     from avatarfit.pipeline.speech_synthesis import Voice
+    from avatarfit.pipeline.spoken_words import Cue
 
 RATES_HZ = (5.0, 120.0)
 _JOIN_SECONDS = 10.0
@@ -139,6 +141,7 @@ class LiveSession:
         self._sound_came, self._moment_came, self._picture_came = (threading.Event() for _ in range(3))
         self._error: BaseException | None = None
         self._sayings: list[Saying] = []
+        self._numbers = itertools.count(1)
 
     def start(self) -> Self:
         """The line of time begins now, with what was pushed before at its start."""
@@ -173,7 +176,13 @@ class LiveSession:
     # What comes in.
 
     def push(
-        self, samples: np.ndarray, rate_hz: int, *, live: bool = False, unless: threading.Event | None = None
+        self,
+        samples: np.ndarray,
+        rate_hz: int,
+        *,
+        live: bool = False,
+        unless: threading.Event | None = None,
+        cues: Sequence[tuple[float, Cue]] = (),
     ) -> None:
         """Sound to speak, after all that waits.
 
@@ -183,6 +192,9 @@ class LiveSession:
             live: it comes as it is made, from a microphone; where it comes faster than the clock goes, pauses are
                 shortened, so that it never falls behind.
             unless: once it is set nothing is pushed, however many threads are at it.
+            cues: what is called when the frame leaves that holds a sample, so many seconds after the first of these,
+                and the last one of these at the latest (of those before, where there are none). None is called before
+                the one before it, nor after an interruption.
 
         Raises:
             InputError: no such sound, or more than there is room for (`room_seconds`).
@@ -203,18 +215,25 @@ class LiveSession:
         """
         self._stages.hear(samples, rate_hz)
 
-    def interrupt(self) -> None:
-        """Be silent: what waits is dropped, sound fades within 20 ms, the mouth rests within 100 ms."""
-        for saying in self._sayings:
+    def interrupt(self) -> Saying | None:
+        """Be silent: what waits is dropped, sound fades within 20 ms, the mouth rests within 100 ms.
+
+        Returns:
+            the text that was cut short, whose `heard` says where; None where none was being said. What was said before
+            it was heard whole, what was to be said after it not at all.
+        """
+        sayings, self._sayings = self._sayings, []
+        for saying in sayings:
             saying.stop()
         self._stages.interrupt()
+        return next((saying for saying in sayings if not saying.left), None)
 
     def say(self, text: str, voice: Voice) -> Saying:
         """Speak a text, after all that waits. What goes wrong with the voice is told by `on_event` and in what comes
         back; the session goes on."""
-        self._sayings = [saying for saying in self._sayings if not saying.done]
+        self._sayings = [saying for saying in self._sayings if not saying.left]
         before = self._sayings[-1] if self._sayings else None
-        saying = Saying(self, text, voice, before)
+        saying = Saying(self, next(self._numbers), text, voice, before)
         self._sayings.append(saying)
         return saying
 

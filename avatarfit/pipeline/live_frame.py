@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from avatarfit.contracts import Motion
+
+if TYPE_CHECKING:
+    from avatarfit.pipeline.spoken_words import SpokenWord
 
 SOUND_HZ = 48_000
 """Rate of the sound that leaves: what Opus and films take."""
@@ -48,6 +52,7 @@ class LiveFrame:
         sound: int16 [n], mono at 48 kHz: exactly the samples up to the next frame.
         state: what the person is doing.
         fresh: the picture has not left before.
+        words: that begin in `sound`, in order, where the voice told their times.
     """
 
     index: int
@@ -57,6 +62,7 @@ class LiveFrame:
     sound: np.ndarray
     state: LiveState
     fresh: bool = True
+    words: tuple[SpokenWord, ...] = ()
 
 
 @dataclass

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
 from avatarfit.contracts import InputError
 from avatarfit.media import StreamResampler
 from avatarfit.pipeline.live_frame import SOUND_HZ
+from avatarfit.pipeline.spoken_words import Cue, Cues
 
 RATES_HZ = (4_000, 384_000)
 EDGE_SECONDS = 0.004
@@ -56,6 +58,7 @@ class _Fifo:
     def __init__(self) -> None:
         self._parts: deque[np.ndarray] = deque()
         self.count = 0
+        self.popped = 0
 
     def push(self, samples: np.ndarray) -> None:
         if len(samples):
@@ -74,12 +77,14 @@ class _Fifo:
             if used < len(part):
                 self._parts.appendleft(part[used:])
         self.count -= at
+        self.popped += at
         return out
 
     def put_back(self, samples: np.ndarray) -> None:
         """Samples that were popped, at the front again."""
         self._parts.appendleft(samples)
         self.count += len(samples)
+        self.popped -= len(samples)
 
 
 class SpeechQueue:
@@ -104,6 +109,9 @@ class SpeechQueue:
         self._most, self._jitter = most_seconds, jitter_seconds
         self._heard, self._leaving = _Fifo(), _Fifo()
         self._resamplers: tuple[int, StreamResampler, StreamResampler] | None = None
+        # Where the resamplers' first output stands among all that leave, and how many samples they were given.
+        self._resampled_from = self._given = 0
+        self._cues = Cues()
         self._arrived: float | None = None
         self._ended, self._live = False, False
         self._dry_at: float | None = None
@@ -114,6 +122,8 @@ class SpeechQueue:
         """Sound is being taken."""
         self.resumed = False
         """The block taken last went on after the sound had run dry in the middle."""
+        self.cues: list[tuple[int, Cue]] = []
+        """What is to be told in the block taken last, and at which of its samples as it leaves."""
         self.underruns, self.trimmed_seconds, self.spoken_seconds = 0, 0.0, 0.0
 
     @property
@@ -136,7 +146,9 @@ class SpeechQueue:
         """Nothing waits, not even the end of a sound that is being resampled."""
         return not self._heard.count and self._resamplers is None
 
-    def push(self, samples: np.ndarray, rate_hz: int, now: float, live: bool) -> None:
+    def push(
+        self, samples: np.ndarray, rate_hz: int, now: float, live: bool, cues: Sequence[tuple[float, Cue]] = ()
+    ) -> None:
         """Sound that came at the clock's time `now`; see `LiveSession.push`.
 
         Raises:
@@ -148,17 +160,29 @@ class SpeechQueue:
                 f"{len(sound) / rate_hz:.1f} s of sound came while {self.waiting_seconds:.1f} s wait",
                 f"at most {self._most:g} s in all", "push it in pieces, as room_seconds allows",
             )  # fmt: skip
-        if not len(sound):
-            return
-        if self._resamplers is None or self._resamplers[0] != rate_hz:
+        if len(sound) and (self._resamplers is None or self._resamplers[0] != rate_hz):
             self._flush()
+            self._resampled_from, self._given = self._end, 0
             self._resamplers = rate_hz, StreamResampler(rate_hz, self._driver_hz), StreamResampler(rate_hz, SOUND_HZ)
-        if self._arrived is None:
-            self._arrived = now
-        _, heard, leaving = self._resamplers
-        self._heard.push(heard.push(sound))
-        self._leaving.push(leaving.push(sound))
-        self._ended, self._live = False, live
+        begin = self._end
+        if len(sound):
+            assert self._resamplers is not None
+            if self._arrived is None:
+                self._arrived = now
+            _, heard, leaving = self._resamplers
+            self._heard.push(heard.push(sound))
+            self._leaving.push(leaving.push(sound))
+            self._given += len(sound)
+            self._ended, self._live = False, live
+        for seconds, cue in cues:
+            self._cues.add(min(begin + round(seconds * SOUND_HZ), self._end - 1), cue)
+
+    @property
+    def _end(self) -> int:
+        """Where the next sample will stand among all that leave."""
+        if self._resamplers is None:
+            return self._leaving.popped + self._leaving.count
+        return self._resampled_from + round(self._given * SOUND_HZ / self._resamplers[0])
 
     def arrived_by(self, now: float) -> None:
         """What waits came at the clock's time `now` at the latest."""
@@ -174,6 +198,7 @@ class SpeechQueue:
         """Drop all that waits."""
         self._heard, self._leaving = _Fifo(), _Fifo()
         self._resamplers, self._arrived, self._dry_at = None, None, None
+        self._cues.clear()
         self.flowing, self._ended = False, True
         self._least, self._excess = np.inf, 0.0
 
@@ -191,6 +216,8 @@ class SpeechQueue:
         if not self.flowing and not self._begins(at):
             if len(self._silence) != count * self._ratio:
                 self._silence = np.zeros(count * self._ratio, np.float32)
+            # What came when its sound had gone.
+            self._tell(self._leaving.popped)
             return self._silence[:count], self._silence, 0
         if not self.flowing:
             self.flowing = True
@@ -209,14 +236,19 @@ class SpeechQueue:
                 self._next_cut = at + _CUT_EVERY_SECONDS
                 self.spoken_seconds += count / self._driver_hz
                 return *cut, count
-        sound = min(self._heard.count, count)
+        sound, begin = min(self._heard.count, count), self._leaving.popped
         heard, leaving = self._heard.pop(count), self._leaving.pop(count * self._ratio)
+        self._tell(begin)
         self.spoken_seconds += sound / self._driver_hz
         if not self._heard.count:
             self.flowing = False
             self._dry_at = None if self._ended else at + sound / self._driver_hz
             self._arrived = None
         return heard, leaving, sound
+
+    def _tell(self, begin: int) -> None:
+        """The cues of what was popped; `begin` stands at the block's start."""
+        self.cues = [(max(at - begin, 0), cue) for at, cue in self._cues.until(self._leaving.popped)]
 
     def _begins(self, at: float) -> bool:
         if self._arrived is None or at < self._arrived - 1e-9:
@@ -258,6 +290,8 @@ class SpeechQueue:
             self._heard.put_back(heard)
             self._leaving.put_back(leaving)
             return None
+        # A word that begins in what is faded out or left out begins with the block.
+        self._tell(self._leaving.popped - count * self._ratio)
         self._excess -= (count + skipped) / self._driver_hz
         self.trimmed_seconds += (count + skipped) / self._driver_hz
         return _crossed(heard, count), _crossed(leaving, count * self._ratio)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ import numpy as np
 from avatarfit.contracts import FaceMotion, Motion
 from avatarfit.pipeline.live_frame import SOUND_HZ, LiveFrame, LiveState, LiveStatistics, Moment, running
 from avatarfit.pipeline.live_sound import SoundLine, SpeechQueue, as_mono
+from avatarfit.pipeline.spoken_words import Cue, Cues, SpokenWord
 
 if TYPE_CHECKING:
     from avatarfit.driving import Settings
@@ -78,7 +80,7 @@ class LiveStages:
         self._origin = start
         self._delay = max(driver.look_ahead_seconds, 1 / frame_rate_hz) + MARGIN_SECONDS
         self._lock = threading.RLock()
-        self._line = SoundLine(_KEPT_SECONDS + SLIP_SECONDS)
+        self._line, self._cues = SoundLine(_KEPT_SECONDS + SLIP_SECONDS), Cues()
         self._block = round(STEP_SECONDS * driver.sample_rate_hz)
         self._steps = self._told = 0
         self._to_drive: deque[np.ndarray] = deque()
@@ -102,12 +104,13 @@ class LiveStages:
         now: float,
         live: bool = False,
         unless: threading.Event | None = None,
+        cues: Sequence[tuple[float, Cue]] = (),
     ) -> None:
         """See `LiveSession.push`; nothing is pushed once `unless` is set, as an interruption sets it."""
         with self._lock:
             if unless is not None and unless.is_set():
                 return
-            self.queue.push(samples, rate_hz, now, live)
+            self.queue.push(samples, rate_hz, now, live, cues)
 
     def end(self) -> None:
         """See `LiveSession.end`."""
@@ -129,6 +132,7 @@ class LiveStages:
         """See `LiveSession.interrupt`."""
         with self._lock:
             self.queue.clear()
+            self._cues.clear()
             self._line.silence_from(self._sample(self._next_frame), FADE_SECONDS)
             self._sound_end = min(self._sound_end, self._sample(self._next_frame + 1))
             self._muted = _Muted(self.head_seconds, self.head_seconds + _RELEASE_SECONDS)
@@ -177,9 +181,9 @@ class LiveStages:
             return len(self._line) / SOUND_HZ
 
     def held(self) -> tuple[int, ...]:
-        """How many blocks, voices, moments, pictures and states lie here; each has its bound."""
+        """How many blocks, voices, moments, pictures, states and cues lie here; each has its bound."""
         with self._lock:
-            queues = self._to_drive, self._heard, self._moments, self._drawn, self._states
+            queues = self._to_drive, self._heard, self._moments, self._drawn, self._states, self._cues
             return tuple(len(queue) for queue in queues)
 
     def due(self, index: int) -> float:
@@ -222,7 +226,11 @@ class LiveStages:
     def _take(self, steps: int) -> None:
         begins = not self.queue.flowing
         heard, leaving, sound = self.queue.take(steps * self._block, self._origin + self.head_seconds)
+        for offset, cue in self.queue.cues:
+            self._cues.add(self._line.head + offset, cue)
         self._line.append(leaving, sound * (SOUND_HZ // self.driver.sample_rate_hz), self.queue.resumed)
+        # Where nobody fetches frames, what they would have told is not kept.
+        self._told_before(self._line.head - round((_KEPT_SECONDS + SLIP_SECONDS) * SOUND_HZ))
         if sound:
             self._sound_end = self._line.head
             if begins and self._muted is not None:
@@ -305,8 +313,9 @@ class LiveStages:
             told.dropped_pictures += not fresh
             told.delay_ms = running(told.delay_ms, 1e3 * (now - due))
             return LiveFrame(
-                index, index / self.rate, picture, shown / self.rate, self._line.cut(begin, end), self.state, fresh
-            )
+                index, index / self.rate, picture, shown / self.rate, self._line.cut(begin, end), self.state, fresh,
+                self._told_before(end),
+            )  # fmt: skip
 
     def _skip_lost(self, now: float) -> None:
         """Frames that nobody fetched are gone, and their sound."""
@@ -318,6 +327,12 @@ class LiveStages:
                 self.statistics.lost_frames += lost
                 self._next_frame += lost
                 self._line.cut(self._sample(self._next_frame) - 1, self._sample(self._next_frame))
+                self._told_before(self._sample(self._next_frame))
+
+    def _told_before(self, end: int) -> tuple[SpokenWord, ...]:
+        """Calls what waits before a sample of the line."""
+        told = (cue(at / SOUND_HZ) for at, cue in self._cues.until(end))
+        return tuple(word for word in told if word is not None)
 
     def _sample(self, index: int) -> int:
         return round(index * SOUND_HZ / self.rate)

@@ -1,7 +1,7 @@
 """Voices that make sound of a text: a command, a function, and the engines that are installed here.
 
 A text never becomes part of a command line that a shell reads, nor an option: it goes to a command's standard input, or
-into one argument where the template says `{text}`.
+into one argument where the template says `{text}`. A voice may tell when it speaks which word (`spoken_words`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -21,9 +22,11 @@ from typing import IO, Protocol, TypeVar
 import numpy as np
 
 from avatarfit.contracts import AudioClip, InputError, SoundError
+from avatarfit.pipeline.spoken_words import Word, WordFile
 
 LONGEST_TEXT = 5_000
 """Letters in one text."""
+ESPEAK = "espeak-ng"
 _CHUNK_BYTES = 16_384
 _QUEUE = 16
 _POLL_SECONDS = 0.05
@@ -35,8 +38,9 @@ _Piece = TypeVar("_Piece")
 class Voice(Protocol):
     """Something that speaks."""
 
-    def speak(self, text: str, stopped: threading.Event | None = None) -> Generator[AudioClip, None, None]:
-        """The text's sound, piece by piece, as it is made.
+    def speak(self, text: str, stopped: threading.Event | None = None) -> Generator[AudioClip | Word, None, None]:
+        """The text's sound, piece by piece, as it is made, and its words if the voice knows their times: each before
+        the piece in which it begins, in the order of the text.
 
         Args:
             text: 1 to `LONGEST_TEXT` letters.
@@ -67,16 +71,23 @@ class CommandVoice:
 
     Args:
         template: the command, as words or as one line with quotes; no shell reads it. With `{text}` in one of the
-            words after the first the text stands there, otherwise it comes on standard input.
+            words after the first the text stands there, otherwise it comes on standard input. With `{words}` the path
+            of a file stands there, into which it may write the words' times as `WordFile` reads them: each word, and
+            flushed, before the sound in which it begins.
         raw_rate_hz: of raw samples; None for WAV.
         patience: see `Patience`.
+        name: for errors; the program's own if left out.
 
     Raises:
         InputError: an empty command, or a program that is not there.
     """
 
     def __init__(
-        self, template: str | Sequence[str], raw_rate_hz: int | None = None, patience: Patience | None = None
+        self,
+        template: str | Sequence[str],
+        raw_rate_hz: int | None = None,
+        patience: Patience | None = None,
+        name: str | None = None,
     ) -> None:
         try:
             words = shlex.split(template) if isinstance(template, str) else list(template)
@@ -89,16 +100,18 @@ class CommandVoice:
         if shutil.which(words[0]) is None:
             raise InputError(f"{words[0]} is not installed", "a program that speaks", "install it, or name another one")
         self._words, self._raw, self._patience = words, raw_rate_hz, patience or Patience()
-        self.name = Path(words[0]).name
+        self.name = name or Path(words[0]).name
 
-    def speak(self, text: str, stopped: threading.Event | None = None) -> Generator[AudioClip, None, None]:
+    def speak(self, text: str, stopped: threading.Event | None = None) -> Generator[AudioClip | Word, None, None]:
         """See `Voice`."""
         text = checked_text(text)
         inside = any("{text}" in word for word in self._words[1:])
         # No program is to take a word for an option.
         shown = f" {text}" if text.startswith("-") else text
-        words = [self._words[0], *(word.replace("{text}", shown) for word in self._words[1:])]
-        with tempfile.TemporaryFile() as told:
+        with tempfile.TemporaryFile() as told, tempfile.TemporaryDirectory(prefix="avatarfit-") as folder:
+            told_words = WordFile(Path(folder) / "words", self.name, len(shown) - len(text) if inside else 0)
+            words = [word.replace("{words}", str(told_words.path)) for word in self._words]
+            words[1:] = [word.replace("{text}", shown) for word in words[1:]]
             try:
                 process = subprocess.Popen(
                     words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told, close_fds=True
@@ -110,7 +123,7 @@ class CommandVoice:
             try:
                 yield from _clips(
                     _in_time(_output(process, b"" if inside else text.encode()), self.name, self._patience, stopped),
-                    self._raw, self.name, self._patience, stopped,
+                    self._raw, self.name, self._patience, stopped, told_words,
                 )  # fmt: skip
                 if stopped is None or not stopped.is_set():
                     self._check_end(process, told)
@@ -141,26 +154,29 @@ class FunctionVoice:
     """A Python function of a text that yields sound. See `Voice`.
 
     Args:
-        function: gives, or yields, AudioClip, bytes (16-bit mono), int16 [n] or float [n]. It runs on a thread; one
-            that hangs is left behind.
+        function: gives, or yields, AudioClip, bytes (16-bit mono), int16 [n] or float [n], and may yield `Word`s among
+            them. It runs on a thread; one that hangs is left behind.
         sample_rate_hz: of all but AudioClip.
         patience: see `Patience`.
     """
 
     def __init__(
         self,
-        function: Callable[[str], Iterable[AudioClip | bytes | np.ndarray] | AudioClip | bytes | np.ndarray],
+        function: Callable[[str], Iterable[AudioClip | bytes | np.ndarray | Word] | AudioClip | bytes | np.ndarray],
         sample_rate_hz: int,
         patience: Patience | None = None,
     ) -> None:
         self._function, self._rate, self._patience = function, sample_rate_hz, patience or Patience()
         self.name = getattr(function, "__name__", "function")
 
-    def speak(self, text: str, stopped: threading.Event | None = None) -> Generator[AudioClip, None, None]:
+    def speak(self, text: str, stopped: threading.Event | None = None) -> Generator[AudioClip | Word, None, None]:
         """See `Voice`."""
         text = checked_text(text)
         some, seconds = False, 0.0
         for piece in _in_time(lambda: self._pieces(text), self.name, self._patience, stopped):
+            if isinstance(piece, Word):
+                yield piece
+                continue
             some |= len(piece.samples) > 0
             seconds += piece.duration_seconds
             _check_length(seconds, self.name, self._patience)
@@ -168,11 +184,11 @@ class FunctionVoice:
         if not some and (stopped is None or not stopped.is_set()):
             raise _no_sound(self.name)
 
-    def _pieces(self, text: str) -> Iterable[AudioClip]:
+    def _pieces(self, text: str) -> Iterable[AudioClip | Word]:
         made = self._function(text)
         pieces = [made] if isinstance(made, AudioClip | bytes | np.ndarray) else made
         for piece in pieces:
-            if isinstance(piece, AudioClip):
+            if isinstance(piece, AudioClip | Word):
                 yield piece
                 continue
             samples = np.frombuffer(piece[: len(piece) // 2 * 2], "<i2") if isinstance(piece, bytes) else piece
@@ -180,7 +196,7 @@ class FunctionVoice:
 
 
 def espeak_voice(voice: str = "en", patience: Patience | None = None) -> CommandVoice:
-    """eSpeak NG.
+    """eSpeak NG, with its words' times where its library is installed (`espeak_words`).
 
     Args:
         voice: such as "en", "de", "cmn" (`espeak-ng --voices`).
@@ -190,11 +206,14 @@ def espeak_voice(voice: str = "en", patience: Patience | None = None) -> Command
     """
     if not voice or not all(c.isalnum() or c in "-+_" for c in voice) or voice.startswith("-"):
         raise InputError(f"the voice {voice!r} came", "a name such as en or en-gb", "see espeak-ng --voices")
-    return CommandVoice(["espeak-ng", "-v", voice, "--stdin", "--stdout"], None, patience)
+    if shutil.which(ESPEAK) is None:
+        raise InputError(f"{ESPEAK} is not installed", "eSpeak NG", "install it, or name another voice")
+    program = str(Path(__file__).with_name("espeak_words.py"))
+    return CommandVoice([sys.executable, "-I", "-S", program, voice, "{words}"], None, patience, ESPEAK)
 
 
 def piper_voice(model: str | Path, patience: Patience | None = None) -> CommandVoice:
-    """Piper.
+    """Piper. Its command tells no words' times.
 
     Args:
         model: an .onnx voice; its .onnx.json beside it tells the rate.
@@ -224,7 +243,7 @@ def installed_voice(voice: str = "en", piper_model: str | Path | None = None) ->
     """
     if piper_model is not None:
         return piper_voice(piper_model)
-    if shutil.which("espeak-ng") is None:
+    if shutil.which(ESPEAK) is None:
         raise InputError(
             "no program that speaks is installed", "eSpeak NG, Piper, or a voice of your own",
             "install espeak-ng, or give a command with --voice-command",
@@ -233,15 +252,15 @@ def installed_voice(voice: str = "en", piper_model: str | Path | None = None) ->
 
 
 def checked_text(text: str) -> str:
-    """The text without control characters.
+    """The text with spaces for control characters: what stands at a place in one stands there in the other.
 
     Raises:
         InputError: nothing is left of it, or too much.
     """
     if len(text) > LONGEST_TEXT:
         raise InputError(f"a text of {len(text)} letters came", f"at most {LONGEST_TEXT}", "send it in parts")
-    text = "".join(c if c.isprintable() else " " for c in text).strip()
-    if not text:
+    text = "".join(c if c.isprintable() else " " for c in text)
+    if text.isspace() or not text:
         raise InputError("an empty text came", "something to say", "send some words")
     return text
 
@@ -336,11 +355,12 @@ def _clips(
     name: str,
     patience: Patience,
     stopped: threading.Event | None,
-) -> Generator[AudioClip, None, None]:
-    """Samples out of a stream of bytes.
+    words: WordFile,
+) -> Generator[AudioClip | Word, None, None]:
+    """Samples out of a stream of bytes, and what was told of their words before them.
 
     Raises:
-        SoundError: no sound, too much, or no WAV of 16-bit PCM.
+        SoundError: no sound, too much, no WAV of 16-bit PCM, or no words.
     """
     from avatarfit.pipeline.wav_stream import WavStream
 
@@ -349,7 +369,9 @@ def _clips(
         samples = stream.push(chunk)
         if len(samples):
             _check_length(stream.seconds, name, patience)
+            yield from words.new()
             yield AudioClip(samples, stream.rate_hz)
+    yield from words.new()
     if not stream.seconds and (stopped is None or not stopped.is_set()):
         raise _no_sound(name)
 

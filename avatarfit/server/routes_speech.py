@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from avatarfit.media.sound_bytes import read_audio_bytes
@@ -12,6 +13,9 @@ from avatarfit.server.controls import ControlsInfo, ControlValues, controls_info
 from avatarfit.server.problems import problems
 from avatarfit.server.sessions import Sessions
 from avatarfit.server.voices import Voices
+
+if TYPE_CHECKING:
+    from avatarfit.pipeline.live_saying import Saying
 
 _LONGEST_NAME = 200
 _SOUND = {"schema": {"type": "string", "format": "binary"}}
@@ -36,6 +40,21 @@ class Accepted(BaseModel):
 
     seconds: float | None = Field(description="Of the sound; null for a text, which becomes sound as it is said.")
     waiting_seconds: float = Field(description="Of sent sound that waits, this one with it.")
+    saying: int = Field(description="Its number in the session, by which words and interruptions name it.")
+
+
+class Interrupted(BaseModel):
+    """What was cut short: what was said before it was heard whole, what waited after it not at all."""
+
+    saying: int | None = Field(description="Its number; null where nothing was being said.")
+    heard: str | None = Field(description="Its text up to the last word begun; null where nobody knows.")
+
+
+def interrupted(saying: Saying | None) -> Interrupted:
+    """What is told of a text that was cut short."""
+    if saying is None:
+        return Interrupted(saying=None, heard=None)
+    return Interrupted(saying=saying.number, heard=saying.heard)
 
 
 def speech_routes(sessions: Sessions, voices: Voices) -> APIRouter:
@@ -53,21 +72,20 @@ def speech_routes(sessions: Sessions, voices: Voices) -> APIRouter:
         with session.held():
             data = await request.body()
             clip = await asyncio.to_thread(read_audio_bytes, data, sessions.settings.most_sound_seconds)
-        session.speak(clip.samples, clip.sample_rate_hz)
-        return Accepted(seconds=clip.duration_seconds, waiting_seconds=session.waiting_seconds)
+        saying = session.speak(clip.samples, clip.sample_rate_hz)
+        return Accepted(seconds=clip.duration_seconds, waiting_seconds=session.waiting_seconds, saying=saying.number)
 
     @router.post("/say", status_code=202, responses=problems(408, 413, 429, 501))
     async def say(id: str, request: Text) -> Accepted:
         """Says a text. A voice that fails later is told by the session's events."""
         session = sessions.get(id)
-        session.say(request.text, voices.find(request.voice, request.language))
-        return Accepted(seconds=None, waiting_seconds=session.waiting_seconds)
+        saying = session.say(request.text, voices.find(request.voice, request.language))
+        return Accepted(seconds=None, waiting_seconds=session.waiting_seconds, saying=saying.number)
 
-    @router.post("/interrupt", status_code=204)
-    async def interrupt(id: str) -> Response:
+    @router.post("/interrupt")
+    async def interrupt(id: str) -> Interrupted:
         """Silence: sound fades within 20 ms, the mouth rests within 100 ms, and what waits is dropped."""
-        sessions.get(id).interrupt()
-        return Response(status_code=204)
+        return interrupted(sessions.get(id).interrupt())
 
     @router.get("/controls")
     async def controls(id: str) -> ControlsInfo:

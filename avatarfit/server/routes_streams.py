@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, WebSocket
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from avatarfit.contracts import AvatarfitError, InputError
 from avatarfit.pipeline.live_sound import as_mono
 from avatarfit.server.controls import controls_info
 from avatarfit.server.problems import sentence
+from avatarfit.server.routes_speech import interrupted
 from avatarfit.server.served_session import ServedSession
 from avatarfit.server.sessions import Sessions
 from avatarfit.server.spoken_stream import SpokenStream
@@ -33,7 +35,8 @@ def stream_routes(sessions: Sessions) -> APIRouter:
 
     @router.websocket("/pcm")
     async def pcm(socket: WebSocket, id: str) -> None:
-        """Binary: 16-bit little-endian mono samples. Text: "end" of an utterance, or "interrupt"."""
+        """Binary: 16-bit little-endian mono samples. Text: "end" of an utterance, "interrupt", which is answered with
+        a record of type "interrupted", or a word of what is spoken, as of `_StreamedWord`, in JSON."""
         await socket.accept()
         try:
             rate_hz, kind = _asked(socket)
@@ -47,7 +50,7 @@ def stream_routes(sessions: Sessions) -> APIRouter:
 
     @router.websocket("/events")
     async def events(socket: WebSocket, id: str) -> None:
-        """JSON records with a "type": state, note, rates, controls, closed."""
+        """JSON records with a "type": state, saying, word, note, rates, controls, closed."""
         await socket.accept()
         try:
             session = sessions.get(id)
@@ -92,21 +95,30 @@ class _Incoming:
                 if message.get("bytes") is not None:
                     await self._take(_samples(message["bytes"]))
                 else:
-                    self._obey(message.get("text") or "")
+                    await self._obey(message.get("text") or "", socket)
             await socket.close()
         finally:
             if self._utterance is not None:
                 self._utterance.end()
 
-    def _obey(self, word: str) -> None:
-        if word not in _WORDS:
+    async def _obey(self, word: str, socket: WebSocket) -> None:
+        if self._kind == "speak" and word.startswith("{"):
+            self._tell(_streamed_word(word))
+        elif word not in _WORDS:
             raise InputError(f"the text {word[:40]!r} came", " or ".join(_WORDS), "send sound as binary messages")
-        if word == "interrupt":
-            self._session.interrupt()
+        elif word == "interrupt":
+            told = interrupted(self._session.interrupt())
+            if self._utterance is not None:
+                self._utterance.end()
+            await socket.send_json({"type": "interrupted", **told.model_dump()})
         elif self._utterance is not None:
             self._utterance.end()
         elif self._kind == "microphone":
             self._session.live.end()
+
+    def _tell(self, word: _StreamedWord) -> None:
+        if self._utterance is None or not self._utterance.push_word(word.word, word.start_seconds, word.end_seconds):
+            self._begin_utterance().push_word(word.word, word.start_seconds, word.end_seconds)
 
     async def _take(self, samples: np.ndarray) -> None:
         if self._kind == "speak":
@@ -126,9 +138,31 @@ class _Incoming:
         while self._utterance is not None and self._utterance.waiting_seconds > self._most and not self._session.closed:
             await asyncio.sleep(_WAIT_SECONDS)
         if self._utterance is None or not self._utterance.push(sound, self._rate):
-            self._utterance = SpokenStream(_PATIENCE_SECONDS)
-            self._utterance.push(sound, self._rate)
-            self._session.say_stream(self._utterance)
+            self._begin_utterance().push(sound, self._rate)
+
+    def _begin_utterance(self) -> SpokenStream:
+        self._utterance = SpokenStream(_PATIENCE_SECONDS)
+        self._session.say_stream(self._utterance)
+        return self._utterance
+
+
+class _StreamedWord(BaseModel):
+    """A word of what is spoken, and its times from the utterance's first sample."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    word: str = Field(min_length=1, max_length=200)
+    start_seconds: float
+    end_seconds: float
+
+
+def _streamed_word(text: str) -> _StreamedWord:
+    try:
+        return _StreamedWord.model_validate_json(text)
+    except ValueError as error:
+        raise InputError(
+            f"the text {text[:40]!r} came",
+            'a word such as {"word": "hello", "start_seconds": 0.1, "end_seconds": 0.4}', "correct it",
+        ) from error  # fmt: skip
 
 
 def _asked(socket: WebSocket) -> tuple[int, str]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _MOST_EVENTS = 64
 _MOST_SAYINGS = 16
 _TELL_SECONDS = 1.0
+_WORD = "text", "begin", "end", "pts_seconds", "duration_seconds"
 _log = logging.getLogger("avatarfit.server")
 
 
@@ -103,7 +104,7 @@ class ServedSession:
         return watcher
 
     def events(self) -> Subscription[dict[str, Any]]:
-        """What happens, as JSON-able records with a "type": state, note, rates, controls, closed.
+        """What happens, as JSON-able records with a "type": state, saying, word, note, rates, controls, closed.
 
         Raises:
             FullError: as many listen as may.
@@ -207,10 +208,10 @@ class ServedSession:
         """So much sent sound waits; texts, whose length nobody knows, are left out."""
         return sum(length for saying, length in self._sayings if not saying.done)
 
-    def interrupt(self) -> None:
+    def interrupt(self) -> Saying | None:
         """Be silent: see `LiveSession.interrupt`."""
-        self.live.interrupt()
         self.touch()
+        return self.live.interrupt()
 
     @property
     def controls(self) -> Settings:
@@ -254,7 +255,7 @@ class ServedSession:
                 listener.finish()
 
     async def _give(self) -> None:
-        state, since, frames, pictures = None, time.monotonic(), 0, 0
+        state, saying, since, frames, pictures = None, None, time.monotonic(), 0, 0
         async for frame in self.live.frames():
             self.newest = frame
             for watcher in tuple(self._watchers):
@@ -262,6 +263,12 @@ class ServedSession:
             if frame.state != state:
                 state = frame.state
                 self._tell({"type": "state", "state": str(state), "pts_seconds": frame.pts_seconds})
+            for word in frame.words:
+                if word.saying is not saying:
+                    saying = word.saying
+                    self._tell({"type": "saying", "saying": saying.number, "text": saying.text})
+                told = {name: getattr(word, name) for name in _WORD}
+                self._tell({"type": "word", "saying": saying.number, **told})
             frames, pictures = frames + 1, pictures + frame.fresh
             passed = time.monotonic() - since
             if passed >= _TELL_SECONDS:
