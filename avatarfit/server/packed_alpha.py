@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 _BLOCK_PX = 16
@@ -58,8 +59,6 @@ def pack_i420(picture: np.ndarray, layout: PackedLayout) -> np.ndarray:
     Raises:
         ValueError: the picture has another size.
     """
-    import cv2
-
     if picture.shape[:2] != (layout.height_px, layout.width_px):
         raise ValueError(f"a picture of {picture.shape[:2]} came for {layout}")
     rows, columns = layout.matte_row_px, layout.coded_width_px
