@@ -19,7 +19,7 @@ from scipy.linalg import block_diag
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
-from avatarfit.contracts import HeadPose, Motion
+from avatarfit.contracts import HeadPose, Motion, rotations
 
 ATTRIBUTE_COUNT = 14
 """mean xyz (cm), quaternion wxyz, log scale xyz (log cm), opacity logit, rgb (sRGB-coded)."""
@@ -219,13 +219,12 @@ class GaussianAvatar:
 def condition(motion: Motion, rest_head: np.ndarray) -> Tensor:
     """The network's inputs, float32 [T, D]: torso modes, mouth, upper face, eyes, head rotation and translation, torso,
     head on torso."""
-    relative = compose(motion.head.matrices(), inverse(rest_head))
-    return torch.from_numpy(relative_condition(motion, relative, rest_head))
+    return torch.from_numpy(condition_array(motion, rest_head, Rotation.from_matrix(rest_head[:, :3]).inv()))
 
 
-def relative_condition(motion: Motion, relative: np.ndarray, rest_head: np.ndarray) -> np.ndarray:
-    """`condition` where the heads against the resting head, [T, 3, 4], are known."""
-    rotation = Rotation.from_matrix(relative[:, :, :3]).as_rotvec() / _ROTATION_SCALE_RAD
+def condition_array(motion: Motion, rest_head: np.ndarray, from_rest: Rotation) -> np.ndarray:
+    """`condition` where the way back from the resting head's rotation is known: in a live frame every step counts."""
+    rotation = (rotations(motion.head.rotation_wxyz) * from_rest).as_rotvec() / _ROTATION_SCALE_RAD
     translation = (motion.head.translation_cm - rest_head[:, 3]) / _TRANSLATION_SCALE_CM
     torso = (motion.torso.affine - np.eye(2, 3)).reshape(len(motion), 6) / _AFFINE_SCALE
     # Where the torso would carry the head, against where the head is: what stretches the neck.

@@ -148,12 +148,16 @@ class LiveSession:
         if self._threads or self._closed.is_set():
             return self
         self._limits.enter_context(one_blas_thread())
-        self._stages.begin(time.monotonic())
+        self._stages.begin(self._beginning())
         for name, work in (("drive", self._drive), ("draw", self._draw)):
             thread = threading.Thread(target=self._guarded, args=(work,), name=f"live {name}", daemon=True)
             self._threads.append(thread)
             thread.start()
         return self
+
+    def _beginning(self) -> float:
+        """The clock's time at which the line begins."""
+        return time.monotonic()
 
     def close(self) -> None:
         """Ends it; frames that did not leave are gone. May be called twice."""

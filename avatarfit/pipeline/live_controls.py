@@ -46,8 +46,8 @@ class LiveControls:
 
     def _eased(self, pts_seconds: np.ndarray) -> dict[str, np.ndarray]:
         if (pts_seconds >= self._began + _EASE_SECONDS).all():
-            count = len(pts_seconds)
-            return {name: np.broadcast_to(value, (count, *value.shape)) for name, value in self._target.items()}
+            each = np.zeros(len(pts_seconds), np.int64)
+            return {name: value[None][each] for name, value in self._target.items()}
         x = np.clip((pts_seconds - self._began) / _EASE_SECONDS, 0, 1)
         share = x * x * (3 - 2 * x)
         out = {}

@@ -147,6 +147,11 @@ class LiveStages:
             self.queue.arrived_by(now)
 
     @property
+    def origin(self) -> float:
+        """The clock's time at which the line began."""
+        return self._origin
+
+    @property
     def delay_seconds(self) -> float:
         """From a sample's turn on the line to its frame's leaving."""
         return self._delay

@@ -18,7 +18,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Self
 
@@ -56,6 +58,7 @@ class LiveWorkers:
             raise BackendError(f"processes for sessions were asked for on {sys.platform}", "Linux", "leave them out")
         self._avatars = dict(avatars)
         self._lock = threading.Lock()
+        self._running: weakref.WeakSet[_WorkerSession] = weakref.WeakSet()
         self._ready = False
         self._asked, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
@@ -100,10 +103,23 @@ class LiveWorkers:
         try:
             for event in worker.begun.events:
                 on_event(event)
-            return _WorkerSession(avatar, options, worker, on_event)
+            return _WorkerSession(avatar, options, worker, on_event, self._beginning)
         except BaseException:
             worker.close()
             raise
+
+    def _beginning(self, session: _WorkerSession) -> float:
+        """When a session's line begins: less than a frame ago, as far from the frames of the others as can be.
+
+        All of a frame's work lies in the first third of its time: sessions in step would fight for the cores, and then
+        leave them idle.
+        """
+        with self._lock:
+            self._running = weakref.WeakSet(one for one in self._running if not one.closed)
+            phases = [one.origin * session.frame_rate_hz % 1 for one in self._running]
+            self._running.add(session)
+        now = time.monotonic()
+        return now - (now * session.frame_rate_hz - widest_gap(phases)) % 1 / session.frame_rate_hz
 
     def close(self) -> None:
         """No more sessions begin; those that run go on. May be called twice."""
@@ -164,13 +180,38 @@ class _Worker:
 
 
 class _WorkerSession(LiveSession):
-    def __init__(self, avatar: Avatar, options: LiveOptions, worker: _Worker, on_event: Listener) -> None:
-        self._worker = worker
+    def __init__(
+        self,
+        avatar: Avatar,
+        options: LiveOptions,
+        worker: _Worker,
+        on_event: Listener,
+        beginning: Callable[[_WorkerSession], float],
+    ) -> None:
+        self._worker, self._begins = worker, beginning
         super().__init__(avatar, options, driver=worker, drawer=worker, on_event=on_event)
+
+    @property
+    def origin(self) -> float:
+        """The clock's time at which its line began."""
+        return self._stages.origin
+
+    def _beginning(self) -> float:
+        return self._begins(self)
 
     def close(self) -> None:
         super().close()
         self._worker.close()
+
+
+def widest_gap(phases: Sequence[float]) -> float:
+    """The middle, 0 to 1, of the widest gap between phases on a circle of length 1; 0 where there are none."""
+    if not phases:
+        return 0.0
+    rising = sorted(phases)
+    gaps = [after - before for before, after in zip(rising, [*rising[1:], rising[0] + 1], strict=True)]
+    widest = max(range(len(gaps)), key=gaps.__getitem__)
+    return (rising[widest] + gaps[widest] / 2) % 1
 
 
 def _connection() -> tuple[Connection, socket.socket]:

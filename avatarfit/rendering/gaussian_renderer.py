@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from avatarfit import ops
 from avatarfit.contracts import Camera, Motion
-from avatarfit.model.gaussian_avatar import GaussianAvatar, StillWeights, compose, inverse, relative_condition
+from avatarfit.model.gaussian_avatar import GaussianAvatar, StillWeights, compose, condition_array, inverse
 
 
 class GaussianRenderer:
@@ -33,6 +34,7 @@ class GaussianRenderer:
         )
         self._weights = StillWeights(gaussians.weights, gaussians.condition_low, gaussians.condition_high)
         self._from_rest = inverse(gaussians.rest_head)
+        self._back = Rotation.from_matrix(self._from_rest[:, :3])
         self._prepared: tuple[Motion, np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def render(self, motion: Motion, index: int) -> np.ndarray:
@@ -60,7 +62,7 @@ class GaussianRenderer:
     def _frame(self, motion: Motion, index: int) -> tuple[Tensor, Tensor, Tensor]:
         if self._prepared is None or self._prepared[0] is not motion:
             relative = compose(motion.head.matrices(), self._from_rest)
-            conditions = relative_condition(motion, relative, self.gaussians.rest_head)
+            conditions = condition_array(motion, self.gaussians.rest_head, self._back)
             self._prepared = motion, conditions, relative.astype(np.float32), motion.torso.matrices()
         _, conditions, head, torso = self._prepared
         # A frame by itself: what a product makes of a row may hang on how many rows there are, by a last bit.

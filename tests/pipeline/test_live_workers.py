@@ -128,3 +128,30 @@ def test_when_the_sessions_end_so_does_the_first_process(speaker: Any) -> None:
     assert workers._process.returncode == 0
     with pytest.raises(OSError):  # noqa: PT011 - a closed socket
         workers.wait()
+
+
+def test_sessions_take_turns(workers: Any) -> None:
+    """Their frames begin as far from each other as can be; each begins at once."""
+    sessions = [workers.session("someone", OPTIONS) for _ in range(4)]
+    try:
+        for session in sessions:
+            now = time.monotonic()
+            session.start()
+            assert now - 1 / session.frame_rate_hz <= session.origin <= time.monotonic()
+        phases = sorted(session.origin * sessions[0].frame_rate_hz % 1 for session in sessions)
+        np.testing.assert_allclose(np.diff([*phases, phases[0] + 1]), 0.25, atol=1e-6)
+        sessions[1].close()
+        with workers.session("someone", OPTIONS) as fifth:
+            assert fifth.origin * fifth.frame_rate_hz % 1 == pytest.approx(phases[2], abs=1e-6)
+    finally:
+        for session in sessions:
+            session.close()
+
+
+def test_the_widest_gap() -> None:
+    from avatarfit.pipeline.live_workers import widest_gap
+
+    assert widest_gap([]) == 0.0
+    assert widest_gap([0.25]) == 0.75
+    assert widest_gap([0.75]) == 0.25
+    assert widest_gap([0.9, 0.2, 0.4]) == pytest.approx(0.65)
