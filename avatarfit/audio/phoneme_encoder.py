@@ -74,9 +74,10 @@ class Leveller:
 
     @staticmethod
     def _recent(values: np.ndarray, before: np.ndarray) -> np.ndarray:
-        from scipy.signal import lfilter
-
-        return np.asarray(lfilter([1.0], [1.0, -_FORGET], values, axis=0, zi=_FORGET * before[None])[0])
+        out = np.empty_like(values)
+        for k, value in enumerate(values):
+            before = out[k] = _FORGET * before + value
+        return out
 
 
 @dataclass(frozen=True)

@@ -48,12 +48,16 @@ class Compositor:
         Returns:
             uint8 [H, W, 3] over what stands behind; without a backdrop the premultiplied float32 [H, W, 4].
         """
+        import cv2
+
         shot = Shot(rgba, index, seconds)
         for layer in self.layers:
             layer.apply(shot)
         if shot.behind is None:
-            # No colour is brighter than its alpha, whatever a layer made of it.
-            return np.minimum(shot.rgba, shot.rgba[..., 3:], out=shot.rgba) if self.layers else shot.rgba
+            if self.layers:
+                # No colour is brighter than its alpha, whatever a layer made of it.
+                cv2.min(shot.rgba, cv2.merge([cv2.extractChannel(shot.rgba, 3)] * 4), shot.rgba)
+            return shot.rgba
         if shot.behind.shape[:2] != rgba.shape[:2]:
             raise ValueError(
                 f"the background came as {list(shot.behind.shape)} behind a picture of {list(rgba.shape)}; "
