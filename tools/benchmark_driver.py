@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="of the sound that is timed")
     parser.add_argument("--hours", type=float, default=0.0, help="of long sound for the memory's sake; 0 leaves it out")
     parser.add_argument("--frame-rates", type=float, nargs="+", default=[25.0, 29.97, 60.0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch; NumPy has one, as in drive and live")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch; NumPy has one")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, help="a JSON file to write, too")
     args = parser.parse_args()
