@@ -203,7 +203,7 @@ class LiveSession:
         Raises:
             InputError: no such sound, or more than there is room for (`room_seconds`).
         """
-        self._stages.push(samples, rate_hz, time.monotonic(), live, unless)
+        self._stages.push(samples, rate_hz, time.monotonic(), live, unless, cues)
         self._sound_came.set()
 
     def end(self) -> None:

@@ -21,6 +21,7 @@ from avatarfit.driving import Settings
 from avatarfit.pipeline.live import LiveOptions, LiveSession
 from avatarfit.pipeline.live_frame import LiveFrame, LiveState
 from avatarfit.pipeline.speech_synthesis import FunctionVoice, Patience
+from avatarfit.pipeline.spoken_words import Word
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -153,6 +154,26 @@ def test_interrupting_drops_what_is_being_said(session_of: Callable[..., LiveSes
     assert len(left) <= 3
     assert not any(frame.sound.any() for frame in after)
     assert session.statistics.interrupts == 1
+
+
+def test_words_come_with_frames_and_an_interruption_returns_what_it_cut(session_of: Callable[..., LiveSession]) -> None:
+    def counts(text: str) -> Any:
+        for k, word in enumerate(text.split()):
+            yield Word(text.index(word), text.index(word) + len(word), 0.2 * k, 0.2 * k + 0.1)
+            yield tone(0.2)
+
+    voice = FunctionVoice(counts, 16_000)
+    with session_of() as session:
+        assert session.interrupt() is None
+        sayings = [session.say(text, voice) for text in ("one two", "three four five", "six")]
+        left = frames_until(session, lambda frame: any(word.text == "four" for word in frame.words))
+        assert session.interrupt() is sayings[1]
+        left += frames_until(session, lambda _: session.finished)
+    words = [word for frame in left for word in frame.words]
+    assert [word.text for word in words] == ["one", "two", "three", "four"]
+    assert [word.saying for word in words] == [sayings[0], sayings[0], sayings[1], sayings[1]]
+    assert [saying.number for saying in sayings] == [1, 2, 3]
+    assert [saying.heard for saying in sayings] == ["one two", "three four", ""]
 
 
 def test_settings_reach_the_driver(session_of: Callable[..., LiveSession], marking_driver: Callable[..., Any]) -> None:

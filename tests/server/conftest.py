@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 import socket
 import threading
 import time
@@ -135,8 +136,9 @@ def served(shared_server: Served) -> Iterator[Served]:
 @pytest.fixture(scope="session")
 def voices() -> Any:
     """Voices of Python: "tone" says 0.4 s for any text, "dies" raises, "hangs" says nothing for long, "endless" never
-    ends."""
+    ends, "counts" says 0.4 s for each word and tells when."""
     from avatarfit.pipeline.speech_synthesis import FunctionVoice, Patience
+    from avatarfit.pipeline.spoken_words import Word
     from avatarfit.server.voices import OfferedVoice
 
     def dies(_text: str) -> bytes:
@@ -150,12 +152,18 @@ def voices() -> Any:
         while True:
             yield tone(0.2)
 
+    def counts(text: str) -> Iterator[Any]:
+        for k, found in enumerate(re.finditer(r"\w+", text)):
+            yield Word(*found.span(), 0.4 * k, 0.4 * k + 0.4)
+            yield tone(0.4)
+
     patience = Patience(0.3, 0.3, 60.0)
     made = {
         "tone": FunctionVoice(lambda _: tone(0.4), RATE),
         "dies": FunctionVoice(dies, RATE, patience),
         "hangs": FunctionVoice(hangs, RATE, patience),
         "endless": FunctionVoice(endless, RATE),
+        "counts": FunctionVoice(counts, RATE),
     }
     return [
         OfferedVoice(name, lambda _, voice=voice: voice, ("en", "de") if name == "tone" else ())

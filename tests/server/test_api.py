@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections.abc import Callable
@@ -153,10 +154,40 @@ def test_interrupting_is_silence(served: Any, wait: Callable[..., Any]) -> None:
     assert session.live.statistics.interrupts == 1
 
 
+def test_words_are_told_as_they_are_said_and_an_interruption_tells_how_far(served: Any) -> None:
+    path, text = served.open(), "Ünë, two three 😀 four five! Six seven eight nine ten."
+    with served.socket(f"{path}/events") as events:
+        for said in (text, "not a word of this"):
+            served.client.post(f"{path}/say", json={"text": said, "voice": "counts"})
+        told: list[dict[str, Any]] = []
+        while len([one for one in told if one["type"] == "word"]) < 4:
+            told.append(json.loads(events.recv(300.0)))
+        answer = served.client.post(f"{path}/interrupt").json()
+        served.client.post(f"{path}/say", json={"text": "again", "voice": "counts"})
+        while told[-1].get("saying") != 3:
+            told.append(json.loads(events.recv(300.0)))
+    assert [one for one in told if one["type"] == "saying"] == [
+        {"type": "saying", "saying": 1, "text": text}, {"type": "saying", "saying": 3, "text": "again"}
+    ]  # fmt: skip
+    words = [one for one in told if one["type"] == "word"]
+    assert [one["text"] for one in words] == ["Ünë", "two", "three", "four", "five", "Six"][: len(words)]
+    assert all(text[one["begin"] : one["end"]] == one["text"] and one["saying"] == 1 for one in words)
+    starts = np.array([one["pts_seconds"] for one in words])
+    np.testing.assert_allclose(starts - starts[0], 0.4 * np.arange(len(words)), atol=1e-4)
+    assert {round(one["duration_seconds"], 6) for one in words} == {0.4}
+    assert answer == {"saying": 1, "heard": text[: words[-1]["end"]]}
+
+
+def test_where_nothing_is_said_nothing_is_cut_short(served: Any) -> None:
+    path = served.open()
+    assert served.client.post(f"{path}/interrupt").json() == {"saying": None, "heard": None}
+    answer = served.client.post(f"{path}/say", json={"text": "unheard", "voice": "hangs"}).json()
+    assert answer["saying"] == 1
+    assert served.client.post(f"{path}/interrupt").json() == {"saying": 1, "heard": ""}
+
+
 @pytest.mark.parametrize("voice", ["dies", "hangs"])
 def test_a_voice_that_fails_is_told_and_the_session_goes_on(served: Any, wait: Callable[..., Any], voice: str) -> None:
-    import json
-
     path = served.open()
     with served.socket(f"{path}/events") as events:
         served.client.post(f"{path}/say", json={"text": "hello", "voice": voice})

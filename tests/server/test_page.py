@@ -102,6 +102,49 @@ def test_escape_interrupts_and_files_are_said(
     sync_api.expect(page.locator("#say-hint")).to_contain_text("; wanted ")
 
 
+def test_captions_show_the_sentence_and_its_words_so_far(
+    served: Any, open_page: Callable[..., Any], wait: Callable[..., Any], lamps: Any
+) -> None:
+    first, second = "Hello 😀 to you, dear friends of ours.", "This is another one for a while and no more."
+    page = open_page(served.url)
+    page.wait_for_selector(LIVE)
+    caption = page.locator("#caption")
+    assert not page.is_checked("#captions")
+    page.check("#captions")
+    page.reload()
+    page.wait_for_selector(LIVE)
+    assert page.is_checked("#captions")
+    page.select_option("#voice", label="counts")
+    page.fill("#text", f"{first} {second}")
+    page.press("#text", "Control+Enter")
+    page.wait_for_selector("#caption:visible")
+    seen = []
+    for sentence in (first, second):
+        sync_api.expect(caption).to_have_text(sentence)
+        # What was said grows, word by word, and with what is to come it is the sentence.
+        while page.locator(".coming").inner_text() not in (".", ""):
+            seen.append(page.locator(".said").inner_text())
+    assert all(one in (first, second) or first.startswith(one) or second.startswith(one) for one in seen)
+    assert len(set(seen)) > 6
+    # It is not read out word by word.
+    assert caption.get_attribute("aria-live") == "off"
+    assert caption.evaluate("e => e.closest('[role=status], [role=alert], [aria-live]:not([aria-live=off])')") is None
+    sync_api.expect(caption).to_be_hidden()
+    for way in (lambda: page.uncheck("#captions"), lambda: page.click("#stop")):
+        page.check("#captions")
+        page.press("#text", "Control+Enter")
+        page.wait_for_selector("#caption:visible")
+        way()
+        sync_api.expect(caption).to_be_hidden()
+    # A long sentence comes in parts, which fit into the picture.
+    page.fill("#text", "so it goes on and on, " * 12)
+    page.press("#text", "Control+Enter")
+    page.wait_for_selector("#caption:visible")
+    assert len(caption.inner_text()) <= 84
+    inside = "e => { const [a, b] = [e, e.parentNode].map((n) => n.getBoundingClientRect());"
+    assert caption.evaluate(inside + "return a.top > b.top && a.bottom < b.bottom && a.right < b.right }")
+
+
 def test_the_microphone_is_spoken(served: Any, open_page: Callable[..., Any], lamps: Any) -> None:
     page = open_page(served.url, microphone=True)
     page.wait_for_selector(LIVE)

@@ -73,6 +73,33 @@ def test_interrupting_in_the_stream_drops_what_was_sent(served: Any, wait: Calla
         wait(lambda: session.live.statistics.spoken_seconds > before + 0.29)
 
 
+def test_words_of_a_stream_are_told_and_heard_of(served: Any) -> None:
+    path = served.open()
+    with served.socket(f"{path}/events") as events, served.socket(f"{path}/pcm?rate=16000") as line:
+        for k, word in enumerate(["Good", "morning", "to", "all", "of", "you"]):
+            line.send(json.dumps({"word": word, "start_seconds": 0.5 * k, "end_seconds": 0.5 * k + 0.3}))
+            line.send(pcm(0.5, 16_000))
+        told: list[dict[str, Any]] = []
+        while len(told) < 3:
+            happening = json.loads(events.recv(300.0))
+            told += [happening] if happening["type"] == "word" else []
+        line.send("interrupt")
+        answer = json.loads(line.recv(300.0))
+        # It goes on as another utterance, which counts from its own start.
+        line.send(json.dumps({"word": "again", "start_seconds": 0.1, "end_seconds": 0.3}))
+        line.send(pcm(0.5, 16_000))
+        line.send("end")
+        while told[-1]["saying"] != 2:
+            happening = json.loads(events.recv(300.0))
+            told += [happening] if happening["type"] == "word" else []
+    text = "Good morning to all of you"
+    *first, again = told
+    assert [one["text"] for one in first] == text.split()[: len(first)]
+    assert [text[one["begin"] : one["end"]] for one in first] == text.split()[: len(first)]
+    assert answer == {"type": "interrupted", "saying": 1, "heard": text[: first[-1]["end"]]}
+    assert (again["text"], again["begin"]) == ("again", 0)
+
+
 def test_a_microphone_is_spoken_at_once_and_the_other_is_listened_to(served: Any, wait: Callable[..., Any]) -> None:
     path = served.open()
     session = served.session(path)
@@ -98,6 +125,11 @@ def test_a_microphone_is_spoken_at_once_and_the_other_is_listened_to(served: Any
         ("rate=16000", b"odd", "3 bytes of sound"),
         ("rate=16000", b"12" * (1 << 19) + b"1", "bytes of sound|frame"),
         ("rate=16000", "stop", "the text 'stop'"),
+        ("rate=16000", '{"word": "x"}', 'a word such as {"word": "hello"'),
+        ("rate=16000", '{"word": "x", "start_seconds": NaN, "end_seconds": 1}', "a word came with times nan"),
+        ("rate=16000", '{"word": "x", "start_seconds": 1, "end_seconds": 0}', "a word came with times 1.0 to 0.0 s"),
+        ("rate=16000", '{"word": " ", "start_seconds": 0, "end_seconds": 1}', "an empty text came"),
+        ("kind=hear", '{"word": "x", "start_seconds": 0, "end_seconds": 1}', "the text"),
         ("rate=0", b"", "at 0 Hz"),
         ("rate=999999", b"", "999999 Hz"),
         ("rate=-5", b"", "rate came as '-5'"),

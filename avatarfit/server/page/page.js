@@ -1,11 +1,14 @@
 // The page: what is pressed goes to the session, what the session tells is shown.
 
+import { Captions } from "/captions.js";
 import { Controls } from "/controls.js";
 import { Live, Server } from "/live.js";
 import { Microphone } from "/microphone.js";
 import { Picture } from "/picture.js";
 
 const SETTLED_MS = 600;
+const READ_MS = 1500;
+const KEPT_CAPTIONS = "avatarfit-captions";
 const KEPT_TOKEN = "avatarfit-token";
 
 const $ = (id) => document.getElementById(id);
@@ -245,11 +248,32 @@ for (const type of ["dragover", "dragleave", "drop"]) {
   });
 }
 
-const interrupt = () => live.ask("POST", "interrupt").catch(tellSay);
+function interrupt() {
+  captions.hide();
+  live.ask("POST", "interrupt").catch(tellSay);
+}
 $("stop").onclick = interrupt;
 addEventListener("keydown", (event) => {
   if (event.key === "Escape" && status === "live" && !$("obs").open && !document.fullscreenElement) interrupt();
 });
+
+// Captions.
+
+const captions = new Captions($("caption"));
+let captionTimer = null;
+
+$("captions").checked = localStorage.getItem(KEPT_CAPTIONS) === "on";
+$("captions").onchange = () => {
+  localStorage.setItem(KEPT_CAPTIONS, $("captions").checked ? "on" : "off");
+  captions.hide();
+};
+live.addEventListener("saying", ({ detail }) => captions.begin(detail));
+live.addEventListener("word", ({ detail }) => { if ($("captions").checked) captions.word(detail); });
+live.addEventListener("state", ({ detail }) => {
+  clearTimeout(captionTimer);
+  if (detail.state !== "speaking") captionTimer = setTimeout(() => captions.hide(), READ_MS);
+});
+live.addEventListener("session", () => captions.hide());
 
 // The picture's looks.
 
