@@ -138,7 +138,7 @@ class LiveSession:
         self._threads: list[threading.Thread] = []
         self._limits = ExitStack()
         self._closed = threading.Event()
-        self._sound_came, self._moment_came, self._picture_came = (threading.Event() for _ in range(3))
+        self._moment_came, self._picture_came = threading.Event(), threading.Event()
         self._error: BaseException | None = None
         self._sayings: list[Saying] = []
         self._numbers = itertools.count(1)
@@ -164,7 +164,7 @@ class LiveSession:
         self._closed.set()
         for saying in self._sayings:
             saying.stop()
-        for event in (self._sound_came, self._moment_came, self._picture_came):
+        for event in (self._moment_came, self._picture_came):
             event.set()
         for thread in self._threads:
             if thread is not threading.current_thread():
@@ -204,12 +204,10 @@ class LiveSession:
             InputError: no such sound, or more than there is room for (`room_seconds`).
         """
         self._stages.push(samples, rate_hz, time.monotonic(), live, unless, cues)
-        self._sound_came.set()
 
     def end(self) -> None:
         """What was pushed is whole; what comes next is another utterance."""
         self._stages.end()
-        self._sound_came.set()
 
     def hear(self, samples: np.ndarray, rate_hz: int) -> None:
         """The other's voice, as it comes; sound as of `push`. It is listened to, not spoken.
@@ -338,8 +336,7 @@ class LiveSession:
             if self._stages.step(time.monotonic()):
                 self.statistics.driver_ms = running(self.statistics.driver_ms, 1e3 * (time.perf_counter() - began))
                 self._moment_came.set()
-            self._sound_came.wait(max(self._stages.next_step() - time.monotonic(), 0.0))
-            self._sound_came.clear()
+            self._closed.wait(max(self._stages.next_step() - time.monotonic(), 0.0))
 
     def _draw(self) -> None:
         while not self._closed.is_set():
