@@ -221,6 +221,8 @@ class SpeechQueue:
             return self._silence[:count], self._silence, 0
         if not self.flowing:
             self.flowing = True
+            if self._live and not self._ended:
+                self._wait_for_resampler()
             if self._dry_at is not None and at - self._dry_at < _UNDERRUN_SECONDS:
                 self.underruns += 1
                 self.resumed = True
@@ -240,7 +242,7 @@ class SpeechQueue:
         heard, leaving = self._heard.pop(count), self._leaving.pop(count * self._ratio)
         self._tell(begin)
         self.spoken_seconds += sound / self._driver_hz
-        if not self._heard.count:
+        if not self._heard.count and (sound < count or not self._live or self._ended):
             self.flowing = False
             self._dry_at = None if self._ended else at + sound / self._driver_hz
             self._arrived = None
@@ -249,6 +251,13 @@ class SpeechQueue:
     def _tell(self, begin: int) -> None:
         """The cues of what was popped; `begin` stands at the block's start."""
         self.cues = [(max(at - begin, 0), cue) for at, cue in self._cues.until(self._leaving.popped)]
+
+    def _wait_for_resampler(self) -> None:
+        """Silence first, as long as what it holds back of all that came: the block before each next piece would lack
+        it."""
+        held = max((self._end - self._leaving.popped) // self._ratio - self._ready(), 0)
+        self._heard.put_back(np.zeros(held, np.float32))
+        self._leaving.put_back(np.zeros(held * self._ratio, np.float32))
 
     def _begins(self, at: float) -> bool:
         if self._arrived is None or at < self._arrived - 1e-9:
@@ -333,7 +342,8 @@ class SoundLine:
         here[:] = block
         edge = round(EDGE_SECONDS * SOUND_HZ)
         if resumed:
-            here[:edge] *= np.linspace(0, 1, len(here[:edge]), dtype=np.float32)
+            begins = here[int(np.argmax(here != 0)) :][:edge]
+            begins *= np.linspace(0, 1, len(begins), dtype=np.float32)
         ends = self._end + sound
         self._end += len(block)
         if sound < len(block) and ends > self._begin and abs(self._buffer[ends - 1]) > _AUDIBLE_EDGE:

@@ -111,6 +111,23 @@ def test_live_sound_that_comes_unevenly_soon_waits_long_enough() -> None:
     assert sound.waiting_seconds < 0.15
 
 
+@pytest.mark.parametrize("phase", [0.0, 0.002, 0.004, 0.006, 0.008])
+@pytest.mark.parametrize("rate", [16_000, 24_000, 48_000])
+def test_live_sound_that_comes_evenly_never_runs_dry_and_waits_no_longer_than_it_must(rate: int, phase: float) -> None:
+    sound, taken, waited = queue(jitter_seconds=0.005), 0, []
+    for k in range(500):
+        if k % 2 == 0:
+            # A piece of 20 ms, up to a step before it can be taken.
+            sound.push(np.full(rate // 50, 0.1, np.float32), rate, k * STEP - phase, live=True)
+        begins = sound.flowing
+        taken += sound.take(COUNT, k * STEP)[2]
+        if begins:
+            waited.append(sound.waiting_seconds)
+    assert sound.underruns == 0
+    assert max(waited) < 0.021
+    assert sound.spoken_seconds == pytest.approx(taken / 16_000)
+
+
 def test_there_is_an_end_to_what_may_wait() -> None:
     sound = queue(most_seconds=1.0)
     sound.push(noise(0.8, 16_000), 16_000, 0.0, live=False)
