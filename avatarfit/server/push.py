@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ import av
 
 from avatarfit.contracts import InputError
 from avatarfit.server.packed_alpha import PackedLayout, pack_i420
+from avatarfit.server.push_srt import ffmpeg_with_srt
 from avatarfit.server.push_work import FRAME, OPENED, PushJob
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ class Push:
         stall_seconds, wait_seconds: other times than those above.
 
     Raises:
-        InputError: another address, or one that the installed PyAV cannot send to.
+        InputError: another address, or one that nothing on this machine can send to.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class Push:
                 f"the address {parts.scheme}://… came to push to", ", ".join(f"{name}://" for name in _CONTAINERS),
                 "such as rtmp://live.example.org/app/KEY",
             )  # fmt: skip
-        _check_protocol(parts.scheme)
+        self._sender = _sender(parts.scheme)
+        if self._sender is not None:
+            tell(f"{parts.scheme} goes through {self._sender}: the installed PyAV has none.")
         # What follows the host may be a secret.
         self.name = f"{parts.scheme}://{parts.hostname}"
         self._url, self._container, self._tell = url, _CONTAINERS[parts.scheme], tell
@@ -90,13 +95,16 @@ class Push:
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "avatarfit.server.push_work",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )  # fmt: skip
         assert child.stdin is not None
         assert child.stderr is not None
         opened = asyncio.create_task(self._opened(child))
         said = asyncio.create_task(child.stderr.read())
         try:
-            child.stdin.write(PushJob(self._url, self._container, width, height, live.frame_rate_hz, bits).line())
+            child.stdin.write(
+                PushJob(self._url, self._container, width, height, live.frame_rate_hz, bits, self._sender).line()
+            )
             first = True
             async for frame in frames:
                 if not opened.done():  # what waits while it connects would be late ever after
@@ -139,20 +147,27 @@ async def _ended(child: asyncio.subprocess.Process) -> None:
             await child.wait()
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
-            child.kill()
+            # Together with what sends for it.
+            os.killpg(child.pid, signal.SIGKILL) if hasattr(os, "killpg") else child.kill()
         await child.wait()
 
 
-def _check_protocol(scheme: str) -> None:
-    """Raises:
-    InputError: the installed PyAV does not know it.
+def _sender(scheme: str) -> str | None:
+    """Who sends instead of PyAV; None where it does so itself.
+
+    Raises:
+        InputError: nobody can.
     """
     try:
         av.open(f"{scheme}://127.0.0.1:9", timeout=0.05).close()
     except av.error.ProtocolNotFoundError as error:
+        sender = ffmpeg_with_srt() if scheme == "srt" else None
+        if sender is not None:
+            return sender
         raise InputError(
-            f"{scheme} came to push to, which the installed PyAV was built without", "one that it knows",
-            f"push to a relay by tcp:// or udp://, or build PyAV on an FFmpeg with {scheme}",
+            f"{scheme} came to push to, which neither the installed PyAV nor an ffmpeg of this machine knows",
+            "one of them that does", "pip install imageio-ffmpeg for srt, or push to a relay by tcp:// or udp://",
         ) from error  # fmt: skip
     except av.FFmpegError:
         pass  # it is known, and nobody answers there
+    return None

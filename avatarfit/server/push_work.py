@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import struct
 import sys
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import BinaryIO
 
 import av
 import numpy as np
+
+from avatarfit.server.push_srt import SrtSender
 
 FRAME = struct.Struct("<dII")
 """Before each frame: its time in seconds, bytes of its picture (0: the one before once more), bytes of its sound."""
@@ -35,6 +38,7 @@ class PushJob:
         url: of the target, with whatever secret it holds.
         container: FFmpeg's name, "flv" or "mpegts".
         width_px, height_px: even. rate_hz: of the frames. bits_per_second: of the picture.
+        sender: an ffmpeg that sends instead of PyAV; see `push_srt`.
     """
 
     url: str
@@ -43,6 +47,7 @@ class PushJob:
     height_px: int
     rate_hz: float
     bits_per_second: int
+    sender: str | None = None
 
     def line(self) -> bytes:
         """For the process's standard input, where nobody sees it; an address on the command line anybody may."""
@@ -58,9 +63,12 @@ def work(job: PushJob, source: BinaryIO, told: BinaryIO) -> None:
         told: `OPENED` is written there.
 
     Raises:
-        av.FFmpegError: the target does not answer, or takes no more.
+        av.FFmpegError, OSError: the target does not answer, or takes no more.
     """
-    with av.open(job.url, "w", format=job.container) as target:
+    with ExitStack() as held:
+        place = job.url if job.sender is None else held.enter_context(closing(SrtSender(job.sender, job.url)))
+        # What is ready leaves at once, rather than when a buffer is full.
+        target = held.enter_context(av.open(place, "w", format=job.container, options={"flush_packets": "1"}))
         picture = target.add_stream("libx264", rate=Fraction(job.rate_hz).limit_denominator(1001))
         picture.width, picture.height, picture.pix_fmt = job.width_px, job.height_px, "yuv420p"
         picture.time_base = _VIDEO_TIME_BASE
@@ -101,5 +109,5 @@ def _whole(source: BinaryIO, count: int) -> bytes:
 if __name__ == "__main__":
     try:
         work(PushJob(**json.loads(sys.stdin.buffer.readline())), sys.stdin.buffer, sys.stdout.buffer)
-    except (av.FFmpegError, BrokenPipeError) as error:
+    except (av.FFmpegError, OSError) as error:
         sys.exit(f"{error.strerror or type(error).__name__}")

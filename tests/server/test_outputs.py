@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +21,7 @@ import pytest
 from avatarfit.contracts import InputError
 from avatarfit.pipeline.live import LiveOptions
 from avatarfit.server.push import Push
+from avatarfit.server.push_srt import ffmpeg_with_srt
 from avatarfit.server.sessions import Sessions
 from avatarfit.server.settings import ServerSettings
 from avatarfit.server.standing import Standing
@@ -115,6 +119,83 @@ def test_picture_and_sound_arrive_and_come_back(run: Callable[..., Any], kind: s
     assert any("takes frames" in sentence for sentence in told)
     assert any("tried again in" in sentence for sentence in told)
     assert not any("secret" in sentence for sentence in told)
+
+
+class SrtTarget:
+    """A service that waits for one stream of SRT, until it is killed; it keeps what comes."""
+
+    def __init__(self, program: str, port: int, file: Path, options: str) -> None:
+        url = f"srt://127.0.0.1:{port}?mode=listener&{options}"
+        words = [program, "-loglevel", "error", "-nostdin", "-y", "-f", "data", "-i", url, "-map", "0", "-c", "copy"]
+        self._file = file
+        self._child = subprocess.Popen([*words, "-flush_packets", "1", "-f", "data", str(file)])
+
+    async def wait(self, size: int) -> None:
+        """Until so many bytes came."""
+        while not self._file.exists() or self._file.stat().st_size < size:
+            assert self._child.poll() is None
+            await asyncio.sleep(0.05)
+
+    def kill(self) -> None:
+        self._child.kill()
+        self._child.wait()
+
+
+def test_srt_goes_through_an_ffmpeg_and_comes_back(run: Callable[..., Any], tmp_path: Path) -> None:
+    program = ffmpeg_with_srt()
+    if program is None:
+        pytest.skip("NO FFMPEG WITH SRT: pushing by SRT was not tested; pip install imageio-ffmpeg")
+    told: list[str] = []
+    options = "passphrase=a-secret-key"
+
+    async def test(sessions: Sessions) -> None:
+        port = free_port()
+        session = await sessions.open()
+        target = SrtTarget(program, port, tmp_path / "first.ts", options)
+        push = Push(f"srt://127.0.0.1:{port}?{options}&streamid=me", told.append, wait_seconds=0.2, stall_seconds=5.0)
+        pushing = asyncio.create_task(push.run(session))
+        session.speak(tone(60.0), 48_000)
+        await target.wait(200_000)
+        target.kill()
+        target = SrtTarget(program, port, tmp_path / "second.ts", options)
+        await target.wait(60_000)
+        target.kill()
+        # One that knows another key is told no frames.
+        other = SrtTarget(program, port, tmp_path / "third.ts", "passphrase=another-secret")
+        lost = len(told)
+        while sum("takes no frames" in sentence for sentence in told[lost:]) < 2:
+            await asyncio.sleep(0.05)
+        other.kill()
+        await session.close()
+        await pushing
+
+    run(test)
+    assert not any("secret" in sentence for sentence in told), told
+    assert program in told[0]
+    assert sum("takes frames" in sentence for sentence in told) == 2
+    data = (tmp_path / "first.ts").read_bytes()
+    # Whole packets of MPEG-TS in every message.
+    assert {data[at] for at in range(0, len(data) - 187, 188)} == {0x47}
+    with av.open(io.BytesIO(data), format="mpegts") as source:
+        assert [stream.codec_context.name for stream in source.streams] == ["h264", "aac"]
+        pictures, sounds = [], []
+        with contextlib.suppress(av.FFmpegError):  # the last of each was cut off
+            for frame in source.decode():
+                (pictures if isinstance(frame, av.VideoFrame) else sounds).append(frame)
+    lamp = [picture.to_ndarray(format="rgb24")[28:34, 20:28].mean() for picture in pictures]
+    assert len(lamp) > 50
+    assert max(lamp) > 150
+    assert np.abs(np.concatenate([sound.to_ndarray()[0] for sound in sounds])).max() > 0.2
+
+
+def test_srt_needs_somebody_who_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    without = tmp_path / "ffmpeg"
+    without.write_text("#!/bin/sh\necho srtp")
+    without.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("avatarfit.server.push_srt.find_spec", lambda _: None)
+    with pytest.raises(InputError, match="pip install imageio-ffmpeg"):
+        Push("srt://127.0.0.1:9?passphrase=a-secret-key", print)
 
 
 def test_a_target_that_stalls_holds_up_nobody(run: Callable[..., Any]) -> None:
