@@ -83,7 +83,8 @@ def mel_of_stretch(stretch: np.ndarray, band_count: int = BAND_COUNT) -> np.ndar
     out = []
     frames = np.lib.stride_tricks.sliding_window_view(stretch, WINDOW_SAMPLES)[::HOP_SAMPLES]
     for start in range(0, len(frames), _BLOCK_HOPS):
-        power = np.abs(np.fft.rfft(frames[start : start + _BLOCK_HOPS] * _HANN, FFT_SAMPLES)) ** 2
+        spectrum = np.fft.rfft(frames[start : start + _BLOCK_HOPS] * _HANN, FFT_SAMPLES)
+        power = spectrum.real**2 + spectrum.imag**2
         out.append(np.log(power.astype(np.float32) @ mel_filters(band_count).T + _POWER_FLOOR))
     return np.concatenate(out)
 

@@ -43,7 +43,8 @@ def pitch_candidates(stretch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     count = (len(stretch) - 2 * REACH_SAMPLES) // HOP_SAMPLES + 1 if len(stretch) else 0
     if count < 1 or not stretch.any():
         return np.zeros((max(count, 0), CANDIDATES)), np.zeros((max(count, 0), CANDIDATES))
-    padded = np.pad(stretch.astype(np.float64), _SHIFT_SAMPLES)
+    padded = np.zeros(len(stretch) + 2 * _SHIFT_SAMPLES)
+    padded[_SHIFT_SAMPLES:-_SHIFT_SAMPLES] = stretch
     track = parselmouth.Sound(padded, SAMPLE_RATE_HZ).to_pitch_ac(
         time_step=HOP_SECONDS, pitch_floor=FLOOR_HZ, pitch_ceiling=CEILING_HZ
     )
@@ -52,8 +53,8 @@ def pitch_candidates(stretch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if found.shape[1] != count or late > 1e-6:
         raise RuntimeError(f"Praat gave {found.shape[1]} frames {late * 1e3:.2f} ms off the grid; wanted {count} on it")
     frequency, strength = np.zeros((2, count, CANDIDATES))
-    frequency[:, : found.shape[0]] = np.nan_to_num(found["frequency"].T)
-    strength[:, : found.shape[0]] = np.nan_to_num(found["strength"].T)
+    for out, told in ((frequency, found["frequency"].T), (strength, found["strength"].T)):
+        np.copyto(out[:, : found.shape[0]], told, where=told == told)  # NaN where there is no such candidate
     frequency[frequency >= CEILING_HZ] = 0
     return frequency, strength
 
