@@ -20,8 +20,8 @@ _AT_ONCE_SECONDS = 0.06
 _UNDERRUN_SECONDS = 0.3
 _LOUD_EXCESS_SECONDS = 0.25
 _WATCH_SECONDS = 1.0
+_CALM_WATCHES = 10
 _JITTER_STEP, _LONGEST_JITTER = 0.005, 0.06
-_CUT_SECONDS = 0.01
 _CUT_EVERY_SECONDS = 0.05
 _QUIET = 10 ** (-50 / 20)
 
@@ -97,7 +97,7 @@ class SpeechQueue:
         driver_hz: what the driver hears; `SOUND_HZ` is a multiple.
         most_seconds: so much may wait.
         jitter_seconds: so long live sound waits before it begins, against pieces that come unevenly; longer after each
-            time that it ran dry.
+            time that it ran dry, and less again when they have come evenly for a while.
     """
 
     def __init__(self, driver_hz: int, most_seconds: float, jitter_seconds: float) -> None:
@@ -106,7 +106,8 @@ class SpeechQueue:
         self._driver_hz, self._ratio = driver_hz, SOUND_HZ // driver_hz
         # What a resampler loads at first use must not hold up the first sound.
         StreamResampler(2 * SOUND_HZ, driver_hz)
-        self._most, self._jitter = most_seconds, jitter_seconds
+        self._most, self._jitter, self._least_jitter = most_seconds, jitter_seconds, jitter_seconds
+        self._spare: deque[float] = deque(maxlen=_CALM_WATCHES)
         self._heard, self._leaving = _Fifo(), _Fifo()
         self._resamplers: tuple[int, StreamResampler, StreamResampler] | None = None
         # Where the resamplers' first output stands among all that leave, and how many samples they were given.
@@ -228,11 +229,12 @@ class SpeechQueue:
                 self.resumed = True
                 if self._live:
                     self._jitter = max(self._jitter, min(self._jitter + _JITTER_STEP, _LONGEST_JITTER))
+                    self._spare.clear()
         if self._ready() < count:
             self._flush()
         if self._live:
-            self._watch(at)
-        if self._live and self._excess > count / self._driver_hz + _CUT_SECONDS and at >= self._next_cut:
+            self._watch(at, count / self._driver_hz)
+        if self._live and self._excess > count / self._driver_hz and at >= self._next_cut:
             cut = self._cut(count)
             if cut is not None:
                 self._next_cut = at + _CUT_EVERY_SECONDS
@@ -262,6 +264,9 @@ class SpeechQueue:
     def _begins(self, at: float) -> bool:
         if self._arrived is None or at < self._arrived - 1e-9:
             return False
+        if self._live and self._dry_at is not None and at - self._dry_at < _UNDERRUN_SECONDS:
+            # It has waited already, for as long as this piece was late.
+            return True
         return self._ended or self.waiting_seconds >= _AT_ONCE_SECONDS or at >= self._arrived + self._jitter - 1e-9
 
     def _ready(self) -> int:
@@ -281,19 +286,23 @@ class SpeechQueue:
         elif missing < 0:
             self._heard.push(np.zeros(-missing // self._ratio, np.float32))
 
-    def _watch(self, at: float) -> None:
-        """How much more always waits than unevenness needs, as the last second tells it."""
-        self._least = min(self._least, self.waiting_seconds)
+    def _watch(self, at: float, block: float) -> None:
+        """How much more always waits than the next block and unevenness need, as the last second tells it. Where as
+        little as that has been enough for long, unevenness needs less."""
+        self._least = min(self._least, self.waiting_seconds - block)
         if at >= self._watched_until:
+            self._spare.append(self._least)
+            if len(self._spare) == self._spare.maxlen and min(self._spare) > _JITTER_STEP:
+                self._jitter = max(self._jitter - _JITTER_STEP, self._least_jitter)
+                self._spare.clear()
             self._excess = self._least - self._jitter if np.isfinite(self._least) else 0.0
             self._least, self._watched_until = np.inf, at + _WATCH_SECONDS
 
     def _cut(self, count: int) -> tuple[np.ndarray, np.ndarray] | None:
         """A block that passes by a cross-fade over what is left out, where that is quiet or too much waits."""
-        skipped = round(_CUT_SECONDS * self._driver_hz)
-        if self._ready() < 2 * count + skipped:
+        whole = 2 * count
+        if self._ready() < whole:
             return None
-        whole = 2 * count + skipped
         heard, leaving = self._heard.pop(whole), self._leaving.pop(whole * self._ratio)
         if float(np.abs(heard).max()) > _QUIET and self._excess < _LOUD_EXCESS_SECONDS:
             self._heard.put_back(heard)
@@ -301,8 +310,8 @@ class SpeechQueue:
             return None
         # A word that begins in what is faded out or left out begins with the block.
         self._tell(self._leaving.popped - count * self._ratio)
-        self._excess -= (count + skipped) / self._driver_hz
-        self.trimmed_seconds += (count + skipped) / self._driver_hz
+        self._excess -= count / self._driver_hz
+        self.trimmed_seconds += count / self._driver_hz
         return _crossed(heard, count), _crossed(leaving, count * self._ratio)
 
 

@@ -128,6 +128,25 @@ def test_live_sound_that_comes_evenly_never_runs_dry_and_waits_no_longer_than_it
     assert sound.spoken_seconds == pytest.approx(taken / 16_000)
 
 
+def test_after_hiccups_live_sound_comes_back_to_waiting_as_little_as_before() -> None:
+    sound, waited = queue(jitter_seconds=0.005), []
+    # Speech and pauses in turn; three times within two seconds a piece comes 0.03 s late, with what follows it.
+    arrivals = [0.002 + 0.02 * k + 0.03 * (k in (200, 250, 300)) for k in range(3_000)]
+    came = 0
+    for k in range(6_000):
+        while came < len(arrivals) and max(arrivals[: came + 1][-2:]) <= k * STEP:
+            speaks = came // 25 % 2
+            sound.push(np.full(480, 0.1 * speaks, np.float32), 24_000, arrivals[came], live=True)
+            came += 1
+        sound.take(COUNT, k * STEP)
+        waited.append(sound.waiting_seconds)
+    before, after, end = (float(np.mean(waited[at - 100 : at])) for at in (390, 700, 6_000))
+    assert sound.underruns >= 1
+    assert after > before + 0.01
+    assert end < before + 0.011
+    assert sound.underruns <= 3
+
+
 def test_there_is_an_end_to_what_may_wait() -> None:
     sound = queue(most_seconds=1.0)
     sound.push(noise(0.8, 16_000), 16_000, 0.0, live=False)
