@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from beeping_microphone import SOUND_HZ, beep
 
 from avatarfit.contracts import FaceMotion
 from avatarfit.driving import DriveOptions, DriverStream
@@ -23,9 +24,6 @@ from avatarfit.model.locally_linear import LocallyLinear
 from avatarfit.pipeline.live_picture import LivePictures, resting_moment
 from avatarfit.pipeline.picture import PictureSettings
 
-SOUND_HZ = 48_000
-BEEP_SECONDS = 0.2
-_HERTZ, _HARMONICS, _PEAK = 200.0, 6, 0.5
 _BRIGHTER = 0.6
 _FULL = DriveOptions().lip_strength
 """The coefficient when it is told as 1."""
@@ -33,13 +31,6 @@ _TAP, _HOP = 11, 1
 """Of the front end's taps those that see the very hop that is asked for."""
 _SURE = 4.0
 """Where its activations are straight lines."""
-
-
-def beep() -> np.ndarray:
-    """float32 [n] at 48 kHz: a voiced sound that begins and ends at once."""
-    at = np.arange(round(BEEP_SECONDS * SOUND_HZ)) / SOUND_HZ
-    sound = sum(np.sin(2 * np.pi * _HERTZ * k * at) / k for k in range(1, _HARMONICS + 1))
-    return np.asarray(_PEAK * sound / np.abs(sound).max(), np.float32)
 
 
 def flashing(avatar: Avatar) -> Avatar:

@@ -4,8 +4,8 @@
     python tools/measure_round_trip.py me.avatar --size 512x512 --minutes 30
 
 The server runs in processes of its own, with an avatar that lights up where it hears a voice (`flashing_avatar.py`).
-The client, on the same cores, sends a microphone's sound through the WebSocket in pieces of 20 ms, with a beep every
-1.2 s or so at any time within a frame, and takes picture and sound by WebRTC (`round_trip_client.py`). Measured are
+On the same cores a microphone that beeps now and then sends its sound through the WebSocket (`beeping_microphone.py`),
+and a client takes picture and sound by WebRTC (`round_trip_client.py`). Measured are
 
 - first_picture_ms: from the request for a session to the first decoded picture, and what of it took how long; `cold` is
   the very first connection of a server, the others are of those after it.
@@ -29,7 +29,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,18 +37,16 @@ from typing import Any
 
 import httpx2
 import numpy as np
+from beeping_microphone import SOUND_HZ
 from benchmark_live import told
-from flashing_avatar import SOUND_HZ, beep, flashing, lamp_of, motion_delays
+from flashing_avatar import flashing, lamp_of, motion_delays
 from round_trip_client import Client
-from websockets.asyncio.client import connect as connect_events
-from websockets.sync.client import connect
+from websockets.asyncio.client import connect
 
 from avatarfit.compositing.framing import Framing
 from avatarfit.model.avatar import Avatar
 from avatarfit.pipeline.picture import PictureSettings
 
-PIECE = SOUND_HZ // 50
-_APART_SECONDS = 1.2
 _WARM_SECONDS = 3.0
 _LATEST_SECONDS = 0.8
 CODEC_SECONDS = 312 / SOUND_HZ
@@ -131,49 +128,12 @@ def drift(some: Sequence[Round]) -> dict[str, Any]:
     return out
 
 
-class Microphone(threading.Thread):
-    """Silence with beeps, in pieces, each sent when its last sample would have been picked up.
-
-    Attributes:
-        sent: when the first sample of each beep was sent.
-    """
-
-    def __init__(self, url: str, seconds: float) -> None:
-        super().__init__(name="microphone", daemon=True)
-        self._url, self._seconds = url, seconds
-        self.sent: list[float] = []
-
-    def run(self) -> None:
-        """Sends all."""
-        random = np.random.default_rng(0)
-        tone = (32767 * beep()).astype("<i2")
-        with connect(f"{self._url}/pcm?rate={SOUND_HZ}&kind=microphone", compression=None) as line:
-            began, count, next_beep = time.monotonic(), 0, SOUND_HZ
-            while count < self._seconds * SOUND_HZ:
-                if count < next_beep:
-                    # The last piece before a beep is a short one: beeps begin at any time of a frame.
-                    self._send(line, np.zeros(min(PIECE, next_beep - count), "<i2"), began, count)
-                    count += min(PIECE, next_beep - count)
-                    continue
-                for at in range(0, len(tone), PIECE):
-                    left = self._send(line, tone[at : at + PIECE], began, count)
-                    if at == 0:
-                        self.sent.append(left)
-                    count += PIECE
-                next_beep = count + round((_APART_SECONDS + random.uniform(0, 0.2)) * SOUND_HZ) - len(tone)
-
-    def _send(self, line: Any, piece: np.ndarray, began: float, count: int) -> float:
-        time.sleep(max(began + (count + len(piece)) / SOUND_HZ - time.monotonic(), 0))
-        now = time.monotonic()
-        line.send(piece.tobytes())
-        return now
-
-
 async def measured(place: str, avatar: Avatar, settings: PictureSettings, seconds: float, opens: int, pid: int) -> Any:
     """All figures of a server whose first process is `pid`."""
     lamp = lamp_of(avatar, settings)
     delays, frame = motion_delays(avatar, avatar.frame_rate_hz), 1 / avatar.frame_rate_hz
     async with httpx2.AsyncClient(base_url=f"http://{place}", timeout=60.0) as server:
+        (await server.get("/api/health")).raise_for_status()
         parts = []
         for _ in range(opens):
             async with Client(server, lamp.share) as client:
@@ -182,28 +142,27 @@ async def measured(place: str, avatar: Avatar, settings: PictureSettings, second
         async with Client(server, lamp.share) as client:
             await asyncio.sleep(_WARM_SECONDS)
             url = f"ws://{place}{client.path}"
-            microphone, rates = Microphone(url, seconds), list[dict[str, float]]()
+            rates = list[dict[str, float]]()
             watching = asyncio.create_task(_watch(url, rates))
             before, weighed = await _metrics(server), memory_mb(pid)
             used, own = processor_seconds(pid), time.process_time()
             seen, began = client.pictures, time.monotonic()
-            microphone.start()
-            while microphone.is_alive():
-                await asyncio.sleep(0.5)
+            spoken = await _spoken(url, seconds)
             await asyncio.sleep(_LATEST_SECONDS)
             passed = time.monotonic() - began
             seen, after = client.pictures - seen, await _metrics(server)
             used, own = processor_seconds(pid) - used, time.process_time() - own
             memory = {"start": round(weighed, 1), "end": round(memory_mb(pid), 1)}
             watching.cancel()
-            some = rounds(microphone.sent, client.beeps, client.flashes, delays, frame)
+            some = rounds(spoken["sent"], client.beeps, client.flashes, delays, frame)
     out = {
         "first_picture_ms": {
             "cold": {name: round(value, 1) for name, value in parts[0].items()},
             **{name: told([one[name] for one in parts[1:]]) for name in parts[0]},
         },
-        "seconds": round(passed, 1), "beeps": len(microphone.sent), "came_back": len(some), **summary(some),
+        "seconds": round(passed, 1), "beeps": len(spoken["sent"]), "came_back": len(some), **summary(some),
         "motion_own_ms": [round(1e3 * float(value), 1) for value in (delays.min(), delays.max())],
+        "microphone_late_ms": told([1e3 * one for one in spoken["late"]]),
         "pictures_per_second": round(seen / passed, 2),
         "told_by_server": {
             "latency_ms": round(float(np.median([one["latency_ms"] for one in rates])), 1),
@@ -215,8 +174,18 @@ async def measured(place: str, avatar: Avatar, settings: PictureSettings, second
     return out | ({"drift": drift(some)} if seconds > 120 else {})
 
 
+async def _spoken(url: str, seconds: float) -> dict[str, list[float]]:
+    """What the microphone tells at its end."""
+    microphone = await asyncio.create_subprocess_exec(
+        sys.executable, str(Path(__file__).with_name("beeping_microphone.py")), url, str(seconds),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    told, _ = await microphone.communicate()
+    return dict(json.loads(told))
+
+
 async def _watch(url: str, rates: list[dict[str, float]]) -> None:
-    async with connect_events(f"{url}/events", compression=None) as events:
+    async with connect(f"{url}/events", compression=None) as events:
         async for word in events:
             happening = json.loads(word)
             if happening["type"] == "rates":

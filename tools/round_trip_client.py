@@ -19,7 +19,7 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtp
 from aiortc.jitterbuffer import JitterFrame
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import RtcpSrPacket, RtpPacket
-from flashing_avatar import SOUND_HZ
+from beeping_microphone import SOUND_HZ
 
 _LOUD = 0.1
 _QUIET_SECONDS = 0.1

@@ -33,6 +33,11 @@ def client(tool: ModuleType) -> ModuleType:
 
 
 @pytest.fixture
+def microphone(tool: ModuleType) -> ModuleType:
+    return importlib.import_module("beeping_microphone")
+
+
+@pytest.fixture
 def flashing_avatar(tool: ModuleType) -> ModuleType:
     return importlib.import_module("flashing_avatar")
 
@@ -53,13 +58,26 @@ def coded(sound: np.ndarray) -> np.ndarray:
     return np.concatenate(out) / 32768
 
 
+def test_the_microphone_beeps_where_it_says(microphone: ModuleType) -> None:
+    some = list(microphone.pieces(10.0))
+    begins = [960 * at + begin for at, (_, found) in enumerate(some) for begin in found]
+    sound, wanted = np.concatenate([piece for piece, _ in some]), np.zeros(480_000, np.int16)
+    assert len(some) == 500
+    assert len(begins) > 5
+    assert len({begin % 960 for begin in begins}) > 5
+    for begin in begins:
+        tone = (32767 * microphone.beep()).astype(np.int16)[: 480_000 - begin]
+        wanted[begin : begin + len(tone)] = tone
+    np.testing.assert_array_equal(sound, wanted)
+
+
 def test_beeps_are_found_through_opus_where_they_begin(
-    tool: ModuleType, client: ModuleType, flashing_avatar: Any
+    tool: ModuleType, client: ModuleType, microphone: ModuleType
 ) -> None:
     sound = np.zeros(48_000 * 6, np.float32)
     begins = [48_000 * k + 137 * k for k in range(1, 5)]
     for begin in begins:
-        beep = flashing_avatar.beep()
+        beep = microphone.beep()
         sound[begin : begin + len(beep)] = beep
     heard, ear, found = coded(sound), client.Ear(), []
     for at in range(0, len(heard), 960):
