@@ -1,4 +1,4 @@
-"""What aiortc decides by itself and has no setting for: the encoder, how long sound waits, this machine's own address.
+"""What aiortc decides by itself and has no setting for: the encoder, how long sound waits, addresses, patience.
 
 The only place that reaches behind its names; a release that has others is refused rather than silently slower.
 """
@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import aioice
 import aiortc
 from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender
 from aiortc.codecs.base import Encoder
 
 _LOOPBACK = "127.0.0.1"
+_CONSENT_SECONDS, _CONSENT_FAILURES = 2.0, 5
 
 
 def encode_with(sender: RTCRtpSender, encoder: Encoder) -> None:
@@ -34,6 +36,12 @@ def reach_by_loopback(peer: RTCPeerConnection) -> None:
             return await gather(component=component, addresses=[*addresses, _LOOPBACK], **rest)
 
         connection.get_component_candidates = gather_all
+
+
+def miss_sooner() -> None:
+    """One who no longer answers, in all connections of this process, is gone after 9 to 15 s rather than 30 s."""
+    _replace(aioice.ice, "CONSENT_INTERVAL", _CONSENT_SECONDS)
+    _replace(aioice.ice, "CONSENT_FAILURES", _CONSENT_FAILURES)
 
 
 def _inner(of: object, name: str) -> Any:

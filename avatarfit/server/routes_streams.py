@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ _PATIENCE_SECONDS = 10.0
 _WAIT_SECONDS = 0.05
 _PART_SECONDS = 0.5
 _POLICY, _MOST_REASON = 1008, 120
+ENDS = "ends"
+"""What /events is asked with, by one with whom the session shall end."""
+_MOST_ENDS_SECONDS = 600
 
 
 def stream_routes(sessions: Sessions) -> APIRouter:
@@ -53,19 +57,10 @@ def stream_routes(sessions: Sessions) -> APIRouter:
         """JSON records with a "type": state, saying, word, note, rates, controls, closed."""
         await socket.accept()
         try:
+            ends_seconds = _ends(socket)
             session = sessions.get(id)
-            async with session.events() as happenings:
-                await socket.send_json({"type": "state", "state": str(session.state), "pts_seconds": None})
-                await socket.send_json({"type": "controls", **controls_info(session.controls).model_dump(mode="json")})
-                leaving = asyncio.create_task(_until_left(socket))
-                leaving.add_done_callback(lambda _: happenings.leave())
-                try:
-                    async for happening in happenings:
-                        await socket.send_json(happening)
-                finally:
-                    leaving.cancel()
-            if socket.application_state == WebSocketState.CONNECTED and session.closed:
-                await socket.close()
+            with nullcontext() if ends_seconds is None else session.owned(ends_seconds):
+                await _tell(socket, session)
         except AvatarfitError as error:
             await _refuse(socket, error)
         except WebSocketDisconnect:
@@ -181,6 +176,32 @@ def _samples(piece: bytes) -> np.ndarray:
     if len(piece) % 2:
         raise InputError(f"{len(piece)} bytes of sound came", "whole 16-bit samples", "cut it at even bytes")
     return np.frombuffer(piece, "<i2")
+
+
+async def _tell(socket: WebSocket, session: ServedSession) -> None:
+    """What happens in a session, until either ends."""
+    async with session.events() as happenings:
+        await socket.send_json({"type": "state", "state": str(session.state), "pts_seconds": None})
+        await socket.send_json({"type": "controls", **controls_info(session.controls).model_dump(mode="json")})
+        leaving = asyncio.create_task(_until_left(socket))
+        leaving.add_done_callback(lambda _: happenings.leave())
+        try:
+            async for happening in happenings:
+                await socket.send_json(happening)
+        finally:
+            leaving.cancel()
+    if socket.application_state == WebSocketState.CONNECTED and session.closed:
+        await socket.close()
+
+
+def _ends(socket: WebSocket) -> float | None:
+    """So long after the listener has gone the session shall end; None where it shall not."""
+    told = socket.query_params.get(ENDS)
+    if told is None:
+        return None
+    if not (told.isascii() and told.isdigit() and len(told) <= 3 and 1 <= int(told) <= _MOST_ENDS_SECONDS):
+        raise InputError(f"{ENDS} came as {told[:40]!r}", f"1 to {_MOST_ENDS_SECONDS} seconds", "correct it")
+    return float(told)
 
 
 async def _until_left(socket: WebSocket) -> None:

@@ -9,14 +9,30 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from avatarfit.contracts import InputError
-from avatarfit.server.routes_streams import MOST_PIECE_BYTES
+from avatarfit.server.routes_streams import ENDS, MOST_PIECE_BYTES
 from avatarfit.server.settings import ServerSettings
 
 _GRACEFUL_SECONDS = 5
+_PING_SECONDS, _PONG_SECONDS = 4.0, 6.0
 _CONNECTIONS = 64
 _CONNECTIONS_PER_SESSION = 16
+
+
+class _Sockets(WebSocketsSansIOProtocol):
+    """WebSockets; those with whom a session ends are asked more often whether they are there.
+
+    Browsers answer by themselves, whatever becomes of the page's own timers. A program that is busy with making
+    speech may be silent for longer, and is given uvicorn's own time.
+    """
+
+    def start_keepalive(self) -> None:
+        """When the socket is open."""
+        if f"{ENDS}=".encode() in self.scope["query_string"]:
+            self.ping_interval, self.ping_timeout = _PING_SECONDS, _PONG_SECONDS
+        super().start_keepalive()
 
 
 def listen(settings: ServerSettings) -> socket.socket:
@@ -55,7 +71,7 @@ def server_of(
     if (certificate is None) != (key is None):
         raise InputError("only one of certificate and key came", "both, or none for http", "add the other")
     config = uvicorn.Config(
-        app, log_config=None, log_level=logging.WARNING, access_log=False, ws_max_size=MOST_PIECE_BYTES,
+        app, log_config=None, log_level=logging.WARNING, access_log=False, ws_max_size=MOST_PIECE_BYTES, ws=_Sockets,
         # Sound hardly shrinks, and costs.
         ws_per_message_deflate=False,
         proxy_headers=False, server_header=False, timeout_graceful_shutdown=_GRACEFUL_SECONDS,

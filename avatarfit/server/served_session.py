@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -75,6 +76,8 @@ class ServedSession:
         self._watchers: set[Subscription[LiveFrame]] = set()
         self._listeners: set[Subscription[dict[str, Any]]] = set()
         self._holds = 0
+        self._owners = 0
+        self._ends_at = math.inf
         self._touched = time.monotonic()
         self._sayings: list[tuple[Saying, float]] = []
         self._dropped = 0
@@ -136,6 +139,23 @@ class ServedSession:
         finally:
             self._holds -= 1
             self.touch()
+
+    @contextmanager
+    def owned(self, grace_seconds: float) -> Iterator[None]:
+        """It is for one who does so: so long after he left without coming back it is `abandoned`, whoever watches."""
+        self._owners += 1
+        self._ends_at = math.inf
+        try:
+            yield
+        finally:
+            self._owners -= 1
+            if not self._owners:
+                self._ends_at = time.monotonic() + grace_seconds
+
+    @property
+    def abandoned(self) -> bool:
+        """Nobody is left of those for whom it is."""
+        return time.monotonic() > self._ends_at
 
     def touch(self) -> None:
         """Somebody asked for it."""

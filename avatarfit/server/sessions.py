@@ -182,7 +182,7 @@ class Sessions:
         while True:
             await asyncio.sleep(min(_LOOK_SECONDS, self.settings.idle_seconds / 4))
             for session in self:
-                if session.closed or session.idle_seconds > self.settings.idle_seconds:
+                if session.closed or session.abandoned or session.idle_seconds > self.settings.idle_seconds:
                     await self._end(session)
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from avatarfit.server.aiortc_inside import miss_sooner
 from avatarfit.server.errors import UnknownError
 from avatarfit.server.peer import Microphone, Peer
 from avatarfit.server.problems import problems
@@ -57,6 +58,7 @@ class PeerChange(BaseModel):
 
 def router(sessions: Sessions, settings: ServerSettings) -> APIRouter:
     """WebRTC for the sessions of a server."""
+    miss_sooner()
     routes = APIRouter(prefix="/api/sessions", tags=["webrtc"], responses=problems(401, 403, 404, 422))
     peers: dict[str, Peer] = {}
     running: set[asyncio.Task[None]] = set()

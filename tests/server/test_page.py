@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,11 +22,16 @@ LIVE = ":root[data-status=live]"
 MAGENTA = (255, 0, 255)
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
+def found_chromium() -> str:
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         pytest.skip("NO CHROMIUM: the page was not tested")
+    return path
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    path = found_chromium()
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=path, args=["--no-sandbox", "--use-fake-device-for-media-stream"]
@@ -246,6 +257,42 @@ def test_a_lost_session_is_opened_again(
     wait(lambda: 20 < lamp(page) < 70)
     page.close()
     wait(lambda: not len(served.sessions))
+
+
+def test_a_browser_that_is_killed_takes_its_session_with_it_and_one_that_pauses_does_not(
+    served: Any, wait: Callable[..., Any], tmp_path: Path, lamps: Any
+) -> None:
+    path = found_chromium()
+    words = "--headless", "--no-sandbox", f"--user-data-dir={tmp_path}", "--autoplay-policy=no-user-gesture-required"
+    browser = subprocess.Popen(
+        [path, *words, served.url], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+    def send(kind: signal.Signals) -> None:
+        # To all of its processes.
+        os.killpg(browser.pid, kind)
+
+    def watched() -> Any:
+        return [session for session in served.sessions if session.watchers]
+
+    try:
+        (first,) = wait(watched)
+        send(signal.SIGSTOP)
+        time.sleep(2.0)
+        send(signal.SIGCONT)
+        time.sleep(2.0)
+        assert watched() == [first]
+        # Silent for long: it is taken for lost, well before a session nobody watches is; and comes back.
+        send(signal.SIGSTOP)
+        wait(lambda: not len(served.sessions), 40.0)
+        send(signal.SIGCONT)
+        wait(watched)
+        send(signal.SIGKILL)
+        wait(lambda: not len(served.sessions), 20.0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            send(signal.SIGKILL)
+        browser.wait()
 
 
 def test_a_session_of_somebody_else_is_steered_and_left(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import time
 from collections.abc import Callable
@@ -196,6 +197,32 @@ def test_streams_keep_a_session_and_their_end_lets_it_go(serve: Any, wait: Calla
             assert json.loads(events.recv(300.0))["type"] == "state"
             assert served.client.get(path).status_code == 200
         wait(lambda: served.client.get("/api/health").json()["sessions"] == 0)
+
+
+def test_a_session_ends_with_the_one_it_is_for_but_not_while_he_comes_back(
+    served: Any, wait: Callable[..., Any]
+) -> None:
+    path, other = served.open(), served.open()
+    session = served.session(path)
+    with served.socket(f"{path}/events?ends=600"), served.socket(f"{path}/events?ends=1") as second:
+        # Without a word of farewell, as of a process that is killed.
+        second.socket.close()
+        wait(lambda: session._owners == 1)
+        assert session._ends_at == math.inf
+    wait(lambda: not session._owners)
+    assert session._ends_at < math.inf
+    with served.socket(f"{path}/events?ends=1"), served.socket(f"{path}/events"), served.socket(f"{other}/events"):
+        wait(lambda: session._owners)
+        assert session._ends_at == math.inf
+        assert not session.abandoned
+    wait(lambda: session.closed, 30.0)
+    assert served.client.get(other).status_code == 200
+
+
+@pytest.mark.parametrize("told", ["0", "601", "-1", "nan", "1e9", "00001", ""])
+def test_times_of_ending_that_cannot_be_are_told(served: Any, told: str) -> None:
+    with served.socket(f"{served.open()}/events?ends={told}") as events:
+        assert "ends came as" in json.loads(events.recv(300.0))["detail"]
 
 
 def test_many_clients_come_and_vanish(served: Any, wait: Callable[..., Any]) -> None:

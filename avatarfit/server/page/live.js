@@ -5,6 +5,7 @@ const LONGEST_WAIT_MS = 8000;
 const CONNECT_MS = 10000;
 const GATHER_MS = 1500;
 const LOST_AFTER_MS = 4000;
+const ENDS_SECONDS = 3;
 
 export class Problem extends Error {
   constructor(status, detail) {
@@ -41,9 +42,9 @@ export class Server {
     fetch(`/api/${path}`, { method: "DELETE", headers, keepalive: true }).catch(() => {});
   }
 
-  socket(path) {
-    const query = this.token ? `?token=${encodeURIComponent(this.token)}` : "";
-    return new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/${path}${query}`);
+  socket(path, asked = {}) {
+    const query = new URLSearchParams({ ...asked, ...(this.token && { token: this.token }) });
+    return new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/${path}?${query}`);
   }
 }
 
@@ -153,7 +154,9 @@ export class Live extends EventTarget {
   }
 
   #listen() {
-    const socket = this.server.socket(`sessions/${this.session.id}/events`);
+    // Its own session ends soon after it, however it ends; somebody else's does not.
+    const asked = this.given ? {} : { ends: ENDS_SECONDS };
+    const socket = this.server.socket(`sessions/${this.session.id}/events`, asked);
     this.events = socket;
     socket.onmessage = (message) => {
       const told = JSON.parse(message.data);
