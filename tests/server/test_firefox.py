@@ -252,6 +252,22 @@ def test_files_are_said_and_heard_after_a_press(
     wait(lambda: page.ask(LOUDNESS) < 0.001)
 
 
+def test_captions_show_the_sentence_and_its_words_so_far(
+    served: Any, open_page: Callable[..., Page], wait: Callable[..., Any], lamps: Any
+) -> None:
+    page = open_page(served.url)
+    wait(lambda: page.status() == "live")
+    page.press("#captions")
+    page.ask("document.querySelector('#voice').value = JSON.stringify(['counts', null])")
+    page.press("#text")
+    page.keys("Hello to you, friend. This is another one for a while.")
+    page.keys(ENTER, held=CONTROL)
+    for sentence in ("Hello to you, friend.", "This is another one for a while."):
+        wait(lambda sentence=sentence: page.visible("#caption") and page.text("#caption") == sentence)
+        wait(lambda sentence=sentence: page.text(".said") == sentence.removesuffix("."))
+    wait(lambda: not page.visible("#caption"))
+
+
 def test_the_microphone_is_spoken(
     served: Any, open_page: Callable[..., Page], wait: Callable[..., Any], lamps: Any
 ) -> None:
