@@ -15,6 +15,7 @@ and a client takes picture and sound by WebRTC (`round_trip_client.py`). Measure
 - sound_ms: from the same sending to when the beep can be heard, Opus' own 6.5 ms in it.
 - offset_ms: how much later the flash comes than the beep, less the motion's own: `by_reports` as the sender's reports
   tell receivers to set them (RFC 3550), `by_arrival` as they come. Above 0 the picture is late.
+- processor_cores: what server and client used, and what was taken from this machine from outside meanwhile.
 - memory_mb: of all processes of the server, what is shared counted once.
 """
 
@@ -145,13 +146,14 @@ async def measured(place: str, avatar: Avatar, settings: PictureSettings, second
             rates = list[dict[str, float]]()
             watching = asyncio.create_task(_watch(url, rates))
             before, weighed = await _metrics(server), memory_mb(pid)
-            used, own = processor_seconds(pid), time.process_time()
+            used, own, stolen = processor_seconds(pid), time.process_time(), stolen_seconds()
             seen, began = client.pictures, time.monotonic()
             spoken = await _spoken(url, seconds)
             await asyncio.sleep(_LATEST_SECONDS)
             passed = time.monotonic() - began
             seen, after = client.pictures - seen, await _metrics(server)
             used, own = processor_seconds(pid) - used, time.process_time() - own
+            stolen = stolen_seconds() - stolen
             memory = {"start": round(weighed, 1), "end": round(memory_mb(pid), 1)}
             watching.cancel()
             some = rounds(spoken["sent"], client.beeps, client.flashes, delays, frame)
@@ -168,7 +170,8 @@ async def measured(place: str, avatar: Avatar, settings: PictureSettings, second
             "latency_ms": round(float(np.median([one["latency_ms"] for one in rates])), 1),
             **{name: after[f"avatarfit_{name}_total"] - before[f"avatarfit_{name}_total"] for name in _COUNTERS},
         },
-        "processor_cores": {"server": round(used / passed, 2), "client": round(own / passed, 2)},
+        "processor_cores": {"server": round(used / passed, 2), "client": round(own / passed, 2),
+                            "stolen": round(stolen / passed, 2)},
         "memory_mb": memory,
     }  # fmt: skip
     return out | ({"drift": drift(some)} if seconds > 120 else {})
@@ -227,6 +230,11 @@ def processor_seconds(pid: int) -> float:
     """Of those that run now."""
     ticks = [sum(map(int, _stat(one)[11:13])) for one in family(pid)]
     return sum(ticks) / os.sysconf("SC_CLK_TCK")
+
+
+def stolen_seconds() -> float:
+    """So long, in all, cores of this machine waited for whatever it shares its hardware with (proc_stat(5))."""
+    return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> int:
