@@ -30,11 +30,12 @@ FLOOR = {
     "cli": 5,
     "server": 5,
 }
-# Neighbours on one floor that may meet, and why: sound is read through media; fitting reads clip folders; the performer
+# Neighbours on one floor that may meet, and why: sound is read through media; the speech encoder is a kernel; fitting reads clip folders; the performer
 # wears the face that capture finds; the demo and reports show what evaluation measures; a command
 # starts the server.
 NEIGHBOURS = {
     ("audio", "media"),
+    ("audio", "ops"),
     ("fitting", "capture"),
     ("performer", "capture"),
     ("output", "compositing"),
