@@ -68,14 +68,15 @@ class SrtSender:
         assert self._child.stdin is not None
         self._input = self._child.stdin
         self._why = ""
-        self._connected = threading.Event()
+        self._open = False
+        self._told = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         with contextlib.suppress(OSError):
             self._input.write(_FILLING)
-        if not self._connected.wait(_CONNECT_SECONDS):
+        self._told.wait(_CONNECT_SECONDS)
+        if not self._open:
             self._child.kill()
-        if self._child.poll() is not None or not self._reader.is_alive():
             raise self._lost()
 
     def write(self, data: bytes) -> int:
@@ -105,7 +106,10 @@ class SrtSender:
         for line in self._child.stderr:
             text = line.decode(errors="replace").strip()
             if "Output #0" in text:
-                self._connected.set()
+                self._open = True
+                self._told.set()
             elif "[error]" in text or "[fatal]" in text:
-                self._why = text.rpartition(": ")[2]
-        self._connected.set()
+                why = text.rpartition(": ")[2]
+                # An address may hold a key.
+                self._why = self._why if "://" in why else why
+        self._told.set()
