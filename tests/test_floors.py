@@ -30,9 +30,9 @@ FLOOR = {
     "cli": 5,
     "server": 5,
 }
-# Neighbours on one floor that may meet, and why: sound is read through media; the speech encoder is a kernel; fitting reads clip folders; the performer
-# wears the face that capture finds; the demo and reports show what evaluation measures; a command
-# starts the server.
+# Neighbours on one floor that may meet, and why: sound is read through media, its encoder is a kernel; fitting reads
+# clip folders; the performer wears the face that capture finds; the demo and reports show what evaluation measures; a
+# command starts the server.
 NEIGHBOURS = {
     ("audio", "media"),
     ("audio", "ops"),
