@@ -71,13 +71,13 @@ class Serve:
         _check_installed()
         # What is wrong with the words is said before avatars are read.
         settings, voices = self._settings(), self._voices()
-        _share_threads(settings.most_sessions)
+        asked_threads = _share_threads(settings.most_sessions)
         from avatarfit.server.app import create_app
         from avatarfit.server.running import address, listen, server_of
 
         with listen(settings) as place, ExitStack() as held:
             avatars = self._avatars()
-            begin = held.enter_context(self._beginning(avatars))
+            begin = held.enter_context(self._beginning(avatars, asked_threads))
             where = address(settings, place.getsockname()[1], self.certificate is not None)
             app = create_app(avatars, settings, voices, self._standing(where), begin)
             server = server_of(app, settings, self.certificate, self.key)
@@ -119,7 +119,7 @@ class Serve:
         return out
 
     @contextmanager
-    def _beginning(self, avatars: dict[str, Avatar]) -> Iterator[Begin]:
+    def _beginning(self, avatars: dict[str, Avatar], asked_threads: str) -> Iterator[Begin]:
         """What begins sessions."""
         from avatarfit.pipeline.live import LiveSession
         from avatarfit.pipeline.live_workers import AVAILABLE, LiveWorkers
@@ -127,7 +127,8 @@ class Serve:
         if self.in_one_process or not AVAILABLE:
             yield lambda name, options: LiveSession(avatars[name], options)
         else:
-            with LiveWorkers(avatars, int(os.environ["AVATARFIT_THREADS"])) as workers:
+            most = {"most_threads": int(asked_threads)} if asked_threads.isdigit() else {}
+            with LiveWorkers(avatars, **most) as workers:
                 yield workers.session
 
     def _settings(self) -> ServerSettings:
@@ -194,11 +195,17 @@ def _check_installed() -> None:
         )  # fmt: skip
 
 
-def _share_threads(sessions: int) -> None:
-    """Sessions draw at the same time; kernels with a thread for every core in each would only wait for each other."""
+def _share_threads(sessions: int) -> str:
+    """Sessions draw at the same time; kernels with a thread for every core in each would only wait for each other.
+
+    Returns:
+        what the environment asked for before, empty if nothing.
+    """
     import torch
 
+    asked = os.environ.get("AVATARFIT_THREADS", "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(1, cores // sessions)
     os.environ.setdefault("AVATARFIT_THREADS", str(threads))
     torch.set_num_threads(threads)
+    return asked

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from avatarfit.pipeline.live_driver import Driver
 
 STEP_SECONDS = 0.01
-MARGIN_SECONDS = 0.01
-"""So long after a moment is known its frame is due."""
+MARGIN_SECONDS = 0.006
+"""So long after a moment is known its frame is due. To drive and draw takes longer where cores are slow or shared: then
+frames leave as soon as their pictures are there."""
 FADE_SECONDS = 0.02
 """So fast sound fades where it is interrupted."""
 SLIP_SECONDS = 1.0
@@ -39,7 +40,8 @@ _RELEASE_SECONDS = 0.45
 """After so much silence the driver's mouth rests by itself: its hold, its closing, and its look-ahead."""
 _EARLY_SECONDS = 0.04
 _MOST_MOMENTS, _MOST_PICTURES = 12, 12
-_GRACE = 0.5
+_GRACE = 0.65
+"""So long, in frames, a frame waits for its picture."""
 
 
 @dataclass

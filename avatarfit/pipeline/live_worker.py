@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from avatarfit.pipeline.live import LiveOptions
     from avatarfit.pipeline.live_frame import Moment
 
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_LIBRARIES = "OMP", "OPENBLAS", "MKL"
+ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in _LIBRARIES} | {"AVATARFIT_THREADS": "1"}
 """Environment in which no library starts threads by itself."""
 READY, OPEN = b"ready", b"open"
 
@@ -133,6 +134,8 @@ def _load(avatars: Mapping[str, Avatar]) -> None:
 
 
 def _session(avatars: Mapping[str, Avatar], driving: int, drawing: int, memory: int) -> None:
+    from avatarfit.ops import choose
+    from avatarfit.ops.native import set_threads
     from avatarfit.pipeline.live_driver import LiveDriver
     from avatarfit.pipeline.live_picture import LivePictures
 
@@ -153,8 +156,12 @@ def _session(avatars: Mapping[str, Avatar], driving: int, drawing: int, memory: 
     shape = pictures.camera.height_px, pictures.camera.width_px, 4 if chosen.alpha else 3
     os.ftruncate(memory, prod(shape))
     shown = np.frombuffer(mmap.mmap(memory, prod(shape)), np.uint8).reshape(shape)
+    has_kernels = choose(chosen.backend).name == "cpu"
 
-    def drawn(moment: Moment) -> None:
+    def drawn(work: tuple[Moment, int]) -> None:
+        moment, threads = work
+        if has_kernels:
+            set_threads(threads)
         shown[...] = pictures.draw(moment)
 
     def driven(work: Drive) -> Driven:

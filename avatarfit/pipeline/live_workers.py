@@ -40,6 +40,7 @@ AVAILABLE = sys.platform == "linux"
 """Elsewhere forking a process that has loaded so much is not safe."""
 _PROGRAM = "from avatarfit.pipeline.live_worker import main; main({})"
 _ANSWER_SECONDS = 30.0
+_CORES = len(os.sched_getaffinity(0)) if AVAILABLE else 1
 
 
 class LiveWorkers:
@@ -47,24 +48,25 @@ class LiveWorkers:
 
     Args:
         avatars: by name.
-        kernel_threads: of one session's drawing.
+        most_threads: of one session's drawing, while cores are free for them.
 
     Raises:
         BackendError: this system has no such processes.
     """
 
-    def __init__(self, avatars: Mapping[str, Avatar], kernel_threads: int = 1) -> None:
+    def __init__(self, avatars: Mapping[str, Avatar], most_threads: int = 4) -> None:
         if not AVAILABLE:
             raise BackendError(f"processes for sessions were asked for on {sys.platform}", "Linux", "leave them out")
         self._avatars = dict(avatars)
         self._lock = threading.Lock()
-        self._running: weakref.WeakSet[_WorkerSession] = weakref.WeakSet()
+        self._most_threads = most_threads
+        self._running: tuple[weakref.ref[_WorkerSession], ...] = ()
         self._ready = False
         self._asked, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM.format(other.fileno())], pass_fds=[other.fileno()],
-                stdin=subprocess.DEVNULL, env=os.environ | ONE_THREAD | {"AVATARFIT_THREADS": str(kernel_threads)},
+                stdin=subprocess.DEVNULL, env=os.environ | ONE_THREAD,
             )  # fmt: skip
         with _memory(self._avatars) as memory:
             socket.send_fds(self._asked, [OPEN], [memory])
@@ -99,7 +101,7 @@ class LiveWorkers:
         """
         self.wait()
         avatar, options = self._avatars[name], options or LiveOptions()
-        worker = _Worker(self._asked, self._lock, name, options)
+        worker = _Worker(self._asked, self._lock, name, options, self._threads)
         try:
             for event in worker.begun.events:
                 on_event(event)
@@ -115,11 +117,19 @@ class LiveWorkers:
         leave them idle.
         """
         with self._lock:
-            self._running = weakref.WeakSet(one for one in self._running if not one.closed)
-            phases = [one.origin * session.frame_rate_hz % 1 for one in self._running]
-            self._running.add(session)
+            running = self._open()
+            self._running = tuple(weakref.ref(one) for one in (*running, session))
+        phases = [one.origin * session.frame_rate_hz % 1 for one in running]
         now = time.monotonic()
         return now - (now * session.frame_rate_hz - widest_gap(phases)) % 1 / session.frame_rate_hz
+
+    def _threads(self) -> int:
+        """How many threads a session may draw with: all cores are for those that run."""
+        return max(min(_CORES // max(len(self._open()), 1), self._most_threads), 1)
+
+    def _open(self) -> list[_WorkerSession]:
+        running = (one() for one in self._running)
+        return [one for one in running if one is not None and not one.closed]
 
     def close(self) -> None:
         """No more sessions begin; those that run go on. May be called twice."""
@@ -130,7 +140,15 @@ class LiveWorkers:
 class _Worker:
     """Driver and drawer of one session, elsewhere: see `Driver` and `Drawer`."""
 
-    def __init__(self, asked: socket.socket, lock: threading.Lock, name: str, options: LiveOptions) -> None:
+    def __init__(
+        self,
+        asked: socket.socket,
+        lock: threading.Lock,
+        name: str,
+        options: LiveOptions,
+        threads: Callable[[], int],
+    ) -> None:
+        self._threads = threads
         self._drive, driving = _connection()
         self._draw, drawing = _connection()
         self._memory: mmap.mmap | None = None
@@ -171,7 +189,7 @@ class _Worker:
         self._turned = settings
 
     def draw(self, moment: Moment) -> np.ndarray:
-        _asked(self._draw, moment)
+        _asked(self._draw, (moment, self._threads()))
         return self._shown.copy()
 
     def close(self) -> None:

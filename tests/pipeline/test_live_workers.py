@@ -148,6 +148,22 @@ def test_sessions_take_turns(workers: Any) -> None:
             session.close()
 
 
+def test_cores_are_shared_by_those_that_run(workers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from avatarfit.pipeline import live_workers
+
+    monkeypatch.setattr(live_workers, "_CORES", 7)
+    sessions = [workers.session("someone", OPTIONS) for _ in range(3)]
+    told = []
+    for session in sessions:
+        told.append(workers._threads())
+        session.start()
+    told.append(workers._threads())
+    for session in sessions:
+        session.close()
+        told.append(workers._threads())
+    assert told == [4, 4, 3, 2, 3, 4, 4]
+
+
 def test_the_widest_gap() -> None:
     from avatarfit.pipeline.live_workers import widest_gap
 
