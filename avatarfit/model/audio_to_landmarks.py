@@ -10,8 +10,9 @@ how surely the lips are closed, which a mean of mouths cannot tell: between open
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
+from math import isfinite
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ PAST_HOPS = 23
 NEAR_TAPS, FAR_TAPS, FAR_STEP = 5, 15, 2
 """Of the first convolutions: 4 + 28 hops, exactly PAST_HOPS + LOOK_AHEAD_HOPS."""
 _MOST_LAYERS = 64
+_MOST_PAST_HOPS = 6_000
 _REACH_HOPS = 6.0
 
 
@@ -74,6 +76,17 @@ class AudioToLandmarksConfig:
     dropout: float = 0.2
 
     def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            # Numbers come from files; most meet an array that they must fit, but not all.
+            if entry.type == "int" and type(value) is not int:
+                raise ValueError(f"{entry.name} is {value!r}; wanted a whole number")
+            if entry.type == "float" and not (isinstance(value, int | float) and isfinite(value)):
+                raise ValueError(f"{entry.name} is {value!r}; wanted a finite number")
+        if min(self.width, self.heads) < 1:
+            raise ValueError("width and heads must be at least 1")
+        if not all(0 <= share <= 1 for share in (self.kernel_share, self.beside_share)):
+            raise ValueError(f"shares {self.kernel_share} and {self.beside_share} came; wanted 0 to 1")
         if self.width % (2 * self.heads):
             raise ValueError(f"width {self.width} must be a multiple of twice the heads ({self.heads})")
         if min(self.stride_hops, self.layers, self.past_tokens, self.members) < 1:
@@ -83,6 +96,8 @@ class AudioToLandmarksConfig:
                 raise ValueError(f"{kept} of {columns} columns cannot be kept")
         if self.layers > _MOST_LAYERS or self.members > _MOST_LAYERS:
             raise ValueError(f"layers and members must be at most {_MOST_LAYERS}")
+        if self.stride_hops * self.layers * self.past_tokens > _MOST_PAST_HOPS:
+            raise ValueError(f"the network hears {self.past_tokens} tokens back in each layer; wanted fewer")
 
     @property
     def main_columns(self) -> int:

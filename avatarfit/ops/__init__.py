@@ -22,6 +22,7 @@ For a volume instead of Gaussians, `march_rays` gives the samples of rays that l
 `OccupancyGrid`, and `composite_rays` what the rays see of them. `fused_mlp(x[S,I], parameters[P], (I, H, ..., O))`
 evaluates a small perceptron without leaving the cache between its layers. `see_field` does all of that at once for
 pictures of a whole `Field`.
+`driver_networks` holds what the driver asks at a live moment, each network in one call of the CPU's library.
 
 Every operation takes `backend="auto" | "reference" | "cpu" | "cuda"`, and `"tcnn"` or `"nerfacc"` where those are
 installed, for what they have; `choose(backend)` says what that comes to and

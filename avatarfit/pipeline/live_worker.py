@@ -14,6 +14,7 @@ import pickle
 import signal
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -35,6 +36,9 @@ _LIBRARIES = "OMP", "OPENBLAS", "MKL"
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in _LIBRARIES} | {"AVATARFIT_THREADS": "1"}
 """Environment in which no library starts threads by itself."""
 READY, OPEN = b"ready", b"open"
+BY_INDEX, _KEPT_MOMENTS = 16, 128
+"""So many moments that were told last may be asked for by their index. More are kept: of the two connections of a
+session, this one's driving may be ahead of what the other end has read."""
 
 
 @dataclass(frozen=True)
@@ -157,9 +161,11 @@ def _session(avatars: Mapping[str, Avatar], driving: int, drawing: int, memory: 
     os.ftruncate(memory, prod(shape))
     shown = np.frombuffer(mmap.mmap(memory, prod(shape)), np.uint8).reshape(shape)
     has_kernels = choose(chosen.backend).name == "cpu"
+    told: deque[Moment] = deque(maxlen=_KEPT_MOMENTS)
 
-    def drawn(work: tuple[Moment, int]) -> None:
-        moment, threads = work
+    def drawn(work: tuple[Moment | int, int]) -> None:
+        which, threads = work
+        moment = next(one for one in tuple(told) if one.index == which) if isinstance(which, int) else which
         if has_kernels:
             set_threads(threads)
         shown[...] = pictures.draw(moment)
@@ -169,7 +175,9 @@ def _session(avatars: Mapping[str, Avatar], driving: int, drawing: int, memory: 
             driver.turn(work.turned)
         for voice in work.heard:
             driver.hear(*voice)
-        return Driven(driver.push(work.samples), driver.nods)
+        moments = driver.push(work.samples)
+        told.extend(moments)
+        return Driven(moments, driver.nods)
 
     drive.send(Begun(driver.look_ahead_seconds, driver.sample_rate_hz, driver.mouth_rest, shape, events))
     threading.Thread(target=_answer, args=(draw, drawn), daemon=True).start()

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Self
@@ -29,7 +30,7 @@ import numpy as np
 from avatarfit.contracts import BackendError
 from avatarfit.contracts.events import Listener, silent
 from avatarfit.pipeline.live import LiveOptions, LiveSession
-from avatarfit.pipeline.live_worker import ONE_THREAD, OPEN, Begun, Drive, Driven
+from avatarfit.pipeline.live_worker import BY_INDEX, ONE_THREAD, OPEN, Begun, Drive, Driven
 
 if TYPE_CHECKING:
     from avatarfit.driving import Settings
@@ -149,6 +150,7 @@ class _Worker:
         threads: Callable[[], int],
     ) -> None:
         self._threads = threads
+        self._told: deque[Moment] = deque(maxlen=BY_INDEX)
         self._drive, driving = _connection()
         self._draw, drawing = _connection()
         self._memory: mmap.mmap | None = None
@@ -180,6 +182,7 @@ class _Worker:
         turned, self._turned = self._turned, None
         driven: Driven = _asked(self._drive, Drive(samples, heard, turned))
         self.nods = driven.nods
+        self._told.extend(driven.moments)
         return driven.moments
 
     def hear(self, samples: np.ndarray, rate_hz: int, now_seconds: float) -> None:
@@ -189,7 +192,8 @@ class _Worker:
         self._turned = settings
 
     def draw(self, moment: Moment) -> np.ndarray:
-        _asked(self._draw, (moment, self._threads()))
+        known = any(moment is one for one in tuple(self._told))
+        _asked(self._draw, (moment.index if known else moment, self._threads()))
         return self._shown.copy()
 
     def close(self) -> None:

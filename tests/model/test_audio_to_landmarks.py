@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,8 +168,19 @@ def test_columns_are_turned_onto_the_axes_that_are_kept() -> None:
         AudioToLandmarksConfig(FEATURES, MOUTH, kept_columns=9)
 
 
-def test_a_config_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="width 30 must be a multiple of twice the heads"):
-        AudioToLandmarksConfig(FEATURES, MOUTH, width=30)
-    with pytest.raises(ValueError, match="must be at least 1"):
-        AudioToLandmarksConfig(FEATURES, MOUTH, layers=0)
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"width": 30}, "width 30 must be a multiple of twice the heads"),
+        ({"layers": 0}, "must be at least 1"),
+        ({"heads": 0}, "must be at least 1"),
+        ({"past_tokens": 10**9}, "wanted fewer"),
+        ({"past_tokens": 8.0}, "past_tokens is 8.0; wanted a whole number"),
+        ({"members": True}, "whole number"),
+        ({"lead_hops": float("nan")}, "finite"),
+        ({"beside_share": 1.5}, "wanted 0 to 1"),
+    ],
+)
+def test_a_config_that_cannot_be_is_refused(setting: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        AudioToLandmarksConfig(FEATURES, MOUTH, **setting)
