@@ -23,7 +23,7 @@ from avatarfit.model.audio_to_landmarks import (
     Member,
 )
 from avatarfit.model.kernel_regression import KernelRegression
-from avatarfit.ops.driver_networks import AudioToLandmarksKernel, dense_panels, wants_native_networks
+from avatarfit.ops.driver_networks import AudioToLandmarksKernel, dense_panels, padded_columns, wants_native_networks
 
 Told = Callable[[np.ndarray, int], np.ndarray]
 """Hops float32 [B, H, D] and how many tokens are left out -> float32 [B, T - skip, M + 1], as `AudioToLandmarks`."""
@@ -125,5 +125,5 @@ def _regression(kernel: KernelRegression) -> Iterator[np.ndarray]:
     yield from _turn(turn, kernel.offset)
     centres = kernel.centres.numpy()
     yield from dense_panels(centres, -0.5 * np.square(centres, dtype=np.float64).sum(axis=1))
-    votes = kernel.votes.numpy().T
-    yield from dense_panels(np.pad(votes, ((0, 0), (0, -votes.shape[1] % 16))), kernel.mean.numpy())
+    votes = np.pad(kernel.votes.numpy(), ((0, padded_columns(len(centres)) - len(centres)), (0, 0)))
+    yield from dense_panels(votes.T, kernel.mean.numpy())

@@ -185,7 +185,7 @@ def test_events_tell_states_rates_and_controls(served: Any, sound: Callable[...,
     turned = [one["values"]["emotion"] for one in told if one["type"] == "controls"]
     assert turned == [None, "happy"]
     rates = next(one for one in told if one["type"] == "rates")
-    assert rates["latency_ms"] >= 120
+    assert rates["latency_ms"] >= 110  # what the driver hears ahead
     assert rates["frames_per_second"] > 0
 
 
