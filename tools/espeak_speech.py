@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from avatarfit.contracts import InputError
+from avatarfit.pipeline.espeak_words import Callback
 
 _SYNCHRONOUS, _PHONEME_EVENTS, _PHONEME_IPA = 2, 1, 2
 _RATE, _PITCH, _RANGE = 1, 3, 4
@@ -72,21 +73,6 @@ HELD_OUT_VARIANTS = ("f2", "m3", "m8", "klatt2", "steph", "benjamin", "robert", 
 VOWELS = frozenset("aɑæɐʌäəɜɚɝɘɛɤeiɪɨɯuʊyʏʉoɵøɔɒœɶ")
 
 
-class _Id(ctypes.Union):
-    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
-
-
-class _Event(ctypes.Structure):
-    _fields_ = (
-        ("type", ctypes.c_int), ("unique_identifier", ctypes.c_uint), ("text_position", ctypes.c_int),
-        ("length", ctypes.c_int), ("audio_position", ctypes.c_int), ("sample", ctypes.c_int),
-        ("user_data", ctypes.c_void_p), ("id", _Id),
-    )  # fmt: skip
-
-
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
-
-
 @dataclass(frozen=True)
 class Spoken:
     """One utterance.
@@ -124,7 +110,7 @@ class Espeak:
             raise InputError("espeak-ng does not start", "its data files", "install espeak-ng with its data")
         self._samples: list[np.ndarray] = []
         self._phonemes: list[tuple[int, str]] = []
-        self._callback = _CALLBACK(self._take)
+        self._callback = Callback(self._take)
         self._library.espeak_SetSynthCallback(self._callback)
         self._inventories: dict[str, tuple[list[str], list[str]]] = {}
         self.version = ctypes.cast(self._info(), ctypes.c_char_p).value or b"?"

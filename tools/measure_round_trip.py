@@ -27,7 +27,6 @@ import json
 import os
 import platform
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -42,6 +41,7 @@ from beeping_microphone import SOUND_HZ
 from benchmark_live import told
 from flashing_avatar import flashing, lamp_of, motion_delays
 from round_trip_client import Client
+from running_server import counters, running_server
 from websockets.asyncio.client import connect
 
 from avatarfit.compositing.framing import Framing
@@ -196,8 +196,7 @@ async def _watch(url: str, rates: list[dict[str, float]]) -> None:
 
 
 async def _metrics(server: httpx2.AsyncClient) -> dict[str, float]:
-    text = (await server.get("/metrics")).text
-    return {name: float(value) for name, value in re.findall(r"^(\w+) (\S+)$", text, re.MULTILINE)}
+    return counters((await server.get("/metrics")).text)
 
 
 def _stat(pid: int) -> list[str]:
@@ -253,23 +252,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "flash.avatar"
         flashing(Avatar.load(options.avatar)).save(made)
-        words = [sys.executable, "-m", "avatarfit", "serve", str(made), "--port", "0", "--sessions", "1"]
-        words += [] if options.size is None else ["--size", options.size]
-        server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-        try:
-            assert server.stdout is not None
-            found = re.search(r"http://([\d.]+:\d+)/", server.stdout.readline())
-            assert found is not None, "the server did not start"
+        with running_server(made, options.size, 1) as (place, pid):
             result = {
                 "avatar": options.avatar.name, "size": options.size, "cores": os.cpu_count(),
                 "python": platform.python_version(), "load_before": round(os.getloadavg()[0], 2),
                 **asyncio.run(
-                    measured(found[1], Avatar.load(made), settings, seconds, options.opens, server.pid)
+                    measured(place, Avatar.load(made), settings, seconds, options.opens, pid)
                 ),
             }  # fmt: skip
-        finally:
-            server.terminate()
-            server.wait(60.0)
     text = json.dumps(result, indent=2)
     print(text)
     if options.output is not None:

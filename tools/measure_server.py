@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import subprocess
 import sys
 import threading
 import time
@@ -17,6 +15,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
+from running_server import counters, running_server
 from websockets.sync.client import connect
 
 _RATE = 24_000
@@ -34,21 +33,14 @@ def main() -> int:
     parser.add_argument("--connects", type=int, default=0)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    words = [sys.executable, "-m", "avatarfit", "serve", str(options.avatar), "--port", "0"]
-    words += ["--sessions", str(options.sessions), *(["--size", options.size] if options.size else [])]
-    server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        found = re.search(r"http://([\d.]+:\d+)/", server.stdout.readline())
-        assert found is not None, "the server did not start"
-        with httpx2.Client(base_url=f"http://{found[1]}", timeout=120.0) as client:
-            told = {"avatar": options.avatar.name, "size": options.size, "sessions": options.sessions}
-            told |= _load(client, found[1], options.sessions, options.seconds)
-            if options.connects:
-                told |= _connects(client, found[1], options.connects)
-    finally:
-        server.terminate()
-        server.wait(60.0)
+    with (
+        running_server(options.avatar, options.size, options.sessions) as (place, _),
+        httpx2.Client(base_url=f"http://{place}", timeout=120.0) as client,
+    ):
+        told = {"avatar": options.avatar.name, "size": options.size, "sessions": options.sessions}
+        told |= _load(client, place, options.sessions, options.seconds)
+        if options.connects:
+            told |= _connects(client, place, options.connects)
     print(json.dumps(told, indent=2))
     if options.output:
         options.output.write_text(json.dumps(told, indent=2) + "\n")
@@ -132,8 +124,7 @@ def _connects(client: httpx2.Client, place: str, count: int) -> dict[str, Any]:
 
 
 def _metrics(client: httpx2.Client) -> dict[str, float]:
-    text = client.get("/metrics").text
-    return {name: float(value) for name, value in re.findall(r"^(\w+) (\S+)$", text, re.MULTILINE)}
+    return counters(client.get("/metrics").text)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ class _Id(ctypes.Union):
     _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
 
 
-class _Event(ctypes.Structure):
+class Event(ctypes.Structure):
+    """`espeak_EVENT`."""
+
     _fields_ = (
         ("type", ctypes.c_int), ("unique_identifier", ctypes.c_uint), ("text_position", ctypes.c_int),
         ("length", ctypes.c_int), ("audio_position", ctypes.c_int), ("sample", ctypes.c_int),
@@ -49,7 +51,8 @@ class _Voice(ctypes.Structure):
     )  # fmt: skip
 
 
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(Event))
+"""`t_espeak_callback`."""
 
 
 class _Writer:
@@ -65,7 +68,7 @@ class _Writer:
         self._told_until = 0  # letters that are a word's, as the library tells it
         self._pause: int | None = None
 
-    def take(self, samples: bytes, events: list[_Event]) -> None:
+    def take(self, samples: bytes, events: list[Event]) -> None:
         """The next of the sound, and what happens in it."""
         for event in events:
             if event.type == _WORD and event.length > 0 and event.text_position > self._told_until:
@@ -137,14 +140,14 @@ def main(voice: str, words_path: str) -> int:
     words = os.open(words_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     writer = _Writer(text, rate_hz, words, sys.stdout.fileno())
 
-    def came(samples: ctypes.Array[ctypes.c_short], count: int, events: ctypes.Array[_Event]) -> int:
-        happened: list[_Event] = []
+    def came(samples: ctypes.Array[ctypes.c_short], count: int, events: ctypes.Array[Event]) -> int:
+        happened: list[Event] = []
         while events[len(happened)].type != _NO_EVENT:
             happened.append(events[len(happened)])
         writer.take(ctypes.string_at(samples, 2 * count) if samples and count > 0 else b"", happened)
         return 0
 
-    callback = _Callback(came)
+    callback = Callback(came)
     library.espeak_SetSynthCallback(callback)
     data = text.encode()
     failed = library.espeak_Synth(data, len(data) + 1, 0, _CHARACTERS, 0, _UTF8 | _END_PAUSE, None, None)

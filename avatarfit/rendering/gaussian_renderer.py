@@ -9,7 +9,7 @@ from torch import Tensor
 
 from avatarfit import ops
 from avatarfit.contracts import Camera, Motion
-from avatarfit.model.gaussian_avatar import GaussianAvatar, StillWeights, compose, condition_array, inverse
+from avatarfit.model.gaussian_avatar import GaussianAvatar, StillWeights, condition_array
 
 
 class GaussianRenderer:
@@ -33,8 +33,7 @@ class GaussianRenderer:
             t.to(self.device) for t in (gaussians.base, gaussians.deltas.half(), gaussians.group, gaussians.skin)
         )
         self._weights = StillWeights(gaussians.weights, gaussians.condition_low, gaussians.condition_high)
-        self._from_rest = inverse(gaussians.rest_head)
-        self._back = Rotation.from_matrix(self._from_rest[:, :3])
+        self._from_rest = Rotation.from_matrix(gaussians.rest_head[:, :3]).inv()
         self._prepared: tuple[Motion, np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def render(self, motion: Motion, index: int) -> np.ndarray:
@@ -61,9 +60,8 @@ class GaussianRenderer:
 
     def _frame(self, motion: Motion, index: int) -> tuple[Tensor, Tensor, Tensor]:
         if self._prepared is None or self._prepared[0] is not motion:
-            relative = compose(motion.head.matrices(), self._from_rest)
-            conditions = condition_array(motion, self.gaussians.rest_head, self._back)
-            self._prepared = motion, conditions, relative.astype(np.float32), motion.torso.matrices()
+            conditions = condition_array(motion, self.gaussians.rest_head, self._from_rest)
+            self._prepared = motion, conditions, self.gaussians.head_matrices(motion.head), motion.torso.matrices()
         _, conditions, head, torso = self._prepared
         # A frame by itself: what a product makes of a row may hang on how many rows there are, by a last bit.
         parts = self._weights(conditions[index][None])[0], head[index], torso[index]
